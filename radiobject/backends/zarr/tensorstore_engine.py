@@ -1,0 +1,169 @@
+"""Reading and encoding arrays by tensorstore."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy.typing as npt
+import tensorstore as ts
+
+from radiobject import measuring
+from radiobject.backends.base import ArraySpec
+from radiobject.backends.zarr import engine
+from radiobject.config import current
+from radiobject.errors import (
+    CorruptObjectError,
+    FormatError,
+    MissingObjectError,
+    RadiObjectError,
+    StorageError,
+    StorageReadOnlyError,
+)
+from radiobject.geometry.box import Box
+from radiobject.storage import Storage
+
+__all__ = ["make_encoder", "open_array"]
+
+_CODE = re.compile(r"^([A-Z_]+): ")
+_CORRUPT = ("DATA_LOSS", "OUT_OF_RANGE", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
+_REQUESTS = re.compile(r"/tensorstore/kvstore/[^/]+/(batch_read|bytes_read)$")
+
+
+class _OpenArray:
+    __slots__ = ("_store", "_where")
+
+    def __init__(self, store: Any, where: str) -> None:
+        self._store = store
+        self._where = where
+
+    def read(self, box: Box) -> npt.NDArray[Any]:
+        try:
+            block: npt.NDArray[Any] = self._store[box.slices].read().result()
+        except Exception as error:
+            raise _mapped(error, self._where) from error
+        return block
+
+    def native(self) -> Any:
+        return self._store
+
+
+class _Encoder:
+    """Shards are encoded into a memory store of this encoder alone, then taken out of it."""
+
+    def __init__(self, spec: ArraySpec, document: str) -> None:
+        engine.note_tensorstore_use()
+        self._context = ts.Context({})
+        try:
+            self._store = ts.open(
+                {
+                    "driver": "zarr3",
+                    "kvstore": {"driver": "memory"},
+                    "metadata": json.loads(document),
+                    "store_data_equal_to_fill_value": True,
+                },
+                open=True,
+                assume_metadata=True,
+                context=self._context,
+            ).result()
+            self._objects = ts.KvStore.open({"driver": "memory"}, context=self._context).result()
+        except Exception as error:
+            raise _mapped(error, "the encoder") from error
+
+    def encode(self, box: Box, block: npt.NDArray[Any]) -> Iterator[tuple[str, bytes]]:
+        try:
+            # the block outlives the write, because the write is awaited: no second copy of the shard
+            self._store[box.slices].write(block, can_reference_source_data_indefinitely=True).result()
+            keys = self._objects.list().result()
+        except Exception as error:
+            raise _mapped(error, "the encoder") from error
+        for key in keys:
+            data: bytes = self._objects[key]
+            del self._objects[key]
+            yield key.decode(), data
+
+
+def open_array(storage: Storage, folder: str, spec: ArraySpec, document: str) -> _OpenArray:
+    """The array whose zarr.json is known: no request is made before the first read."""
+    where = f"{storage.location.uri}/{folder}"
+    try:
+        read = current().read
+        opened = ts.open(
+            _spec(document),
+            kvstore=ts.KvStore.Spec(storage.location.kvstore(folder)),
+            context=_context(read.concurrency, read.index_cache_bytes),
+            open=True,
+            assume_metadata=True,
+        ).result()
+    except Exception as error:
+        mapped = _mapped(error, where)
+        if isinstance(mapped, CorruptObjectError):
+            # nothing was read yet: it is the metadata that the engine does not take
+            raise FormatError(f"metadata of {where}", got=str(error)[:500]) from error
+        raise mapped from error
+    return _OpenArray(opened, where)
+
+
+def make_encoder(spec: ArraySpec, document: str) -> _Encoder:
+    """An encoder of shards of the array that the document describes."""
+    return _Encoder(spec, document)
+
+
+@lru_cache(maxsize=1024)
+def _spec(document: str) -> Any:
+    """Volumes of one kind share the document: parsing it once halves the time to open one."""
+    return ts.Spec(
+        {
+            "driver": "zarr3",
+            "metadata": json.loads(document),
+            # volumes are immutable: what was read once stays true
+            "recheck_cached_data": False,
+            "recheck_cached_metadata": False,
+            "fill_missing_data_reads": False,
+        }
+    )
+
+
+@lru_cache(maxsize=16)
+def _context(concurrency: int | None, cache_bytes: int) -> Any:
+    """One context per process and setting, so that all handles share one cache of shard indexes."""
+    engine.note_tensorstore_use()
+    settings: dict[str, Any] = {"cache_pool": {"total_bytes_limit": cache_bytes}}
+    if concurrency is not None:
+        for resource in ("data_copy_concurrency", "file_io_concurrency"):
+            settings[resource] = {"limit": concurrency}
+    return ts.Context(settings)
+
+
+def _mapped(error: Exception, where: str) -> RadiObjectError:
+    """Our error for one of tensorstore's, which say their kind only in the first word of the message."""
+    text = str(error)
+    match = _CODE.match(text)
+    code = match.group(1) if match else ""
+    hint = "Restore the object or ingest the volume again."
+    if code == "NOT_FOUND":
+        return MissingObjectError(where, expected="every object that was written", got=text[:1000], hint=hint)
+    if code in _CORRUPT:
+        return CorruptObjectError(where, expected="the bytes that were written", got=text[:1000], hint=hint)
+    if code == "PERMISSION_DENIED":
+        return StorageReadOnlyError(where, got=text[:1000], hint="Check the rights of this place.")
+    return StorageError(where, got=text[:1000] or type(error).__name__)
+
+
+def _totals() -> dict[str, int]:
+    if engine.forked_after_use():
+        # the parent's totals; nothing of tensorstore runs in this process
+        return {}
+    totals = {"requests": 0, "bytes_read": 0}
+    for metric in ts.experimental_collect_matching_metrics("/tensorstore/kvstore/"):
+        match = _REQUESTS.match(metric["name"])
+        if match:
+            name = "bytes_read" if match.group(1) == "bytes_read" else "requests"
+            totals[name] += sum(int(entry.get("value", 0)) for entry in metric["values"])
+    return totals
+
+
+measuring.register_probe(_totals)

@@ -1,0 +1,233 @@
+"""The exception tree. Every error is ours and also the builtin that a caller would expect.
+
+::
+
+    RadiObjectError
+    ├── StorageError (OSError)                   the place itself failed
+    │   ├── StorageReadOnlyError (PermissionError)
+    │   └── StorageFullError
+    ├── StudyNotFoundError (FileNotFoundError)   no committed study at this URI
+    ├── StudyExistsError (FileExistsError)       something stands where a study should be created
+    ├── SnapshotExpiredError (FileNotFoundError) the version was cleaned up
+    ├── ConflictError (RuntimeError)             another writer changed the same thing
+    ├── ConcurrencyError (RuntimeError)          this store cannot promise one winner
+    ├── IntegrityError (OSError)                 stored bytes are missing or changed
+    │   ├── MissingObjectError (FileNotFoundError)
+    │   └── CorruptObjectError
+    ├── FormatError (ValueError)                 metadata this version does not accept
+    ├── UnknownIdError (KeyError)                no such subject, volume, collection or column
+    ├── DuplicateIdError (ValueError)
+    ├── MetadataError (ValueError)               the obs_meta or obs handed in does not fit
+    ├── AlignmentError (ValueError)              collections or partners do not match
+    ├── IndexingError (IndexError)               a voxel index outside the volume
+    ├── SelectionError (TypeError, ValueError)   an index of a kind or length that selects nothing
+    ├── ViewError (TypeError, ValueError)        a change was asked of a view
+    ├── GeometryError (ValueError)               an affine or axis code that describes no space
+    ├── ConfigError (ValueError)
+    ├── CapabilityError (ValueError)             this backend cannot do what was asked
+    ├── MissingDependencyError (ImportError)
+    ├── IngestError (ValueError)                 some sources failed; .report lists all of them
+    └── SourceError (ValueError)                 one source cannot be ingested
+        ├── SourceNotFoundError (FileNotFoundError)
+        ├── SourceCorruptError                   truncated, wrong CRC, not what its name says
+        ├── SourceUnsupportedError               intact, but of a kind 1.0 refuses
+        └── AxisAmbiguousError                   the file does not say what its fourth axis is
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "AlignmentError",
+    "AxisAmbiguousError",
+    "CapabilityError",
+    "ConcurrencyError",
+    "ConfigError",
+    "ConflictError",
+    "CorruptObjectError",
+    "DuplicateIdError",
+    "FormatError",
+    "GeometryError",
+    "IndexingError",
+    "IngestError",
+    "IntegrityError",
+    "MetadataError",
+    "MissingDependencyError",
+    "MissingObjectError",
+    "RadiObjectError",
+    "SelectionError",
+    "SnapshotExpiredError",
+    "SourceCorruptError",
+    "SourceError",
+    "SourceNotFoundError",
+    "SourceUnsupportedError",
+    "StorageError",
+    "StorageFullError",
+    "StorageReadOnlyError",
+    "StudyExistsError",
+    "StudyNotFoundError",
+    "UnknownIdError",
+    "ViewError",
+]
+
+
+class RadiObjectError(Exception):
+    """Base of the tree. `what` names file, id or column; the rest says what to do about it.
+
+    >>> print(FormatError("zarr.json of T1w/a", expected="zarr_format 3", got="2", hint="re-ingest it"))
+    zarr.json of T1w/a: expected zarr_format 3, got 2. re-ingest it
+    """
+
+    def __init__(
+        self, what: str, *, expected: str | None = None, got: str | None = None, hint: str | None = None
+    ) -> None:
+        middle = []
+        if expected is not None:
+            middle.append(f"expected {expected}")
+        if got is not None:
+            middle.append(f"got {got}")
+        message = what + (": " + ", ".join(middle) if middle else "")
+        if hint is not None:
+            message = f"{message.rstrip('.')}. {hint}"
+        super().__init__(message)
+        self.what = what
+        self.expected = expected
+        self.got = got
+        self.hint = hint
+
+    def __str__(self) -> str:
+        # KeyError would print the repr of its argument, quotes and all.
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args[0], self.__dict__.copy())
+
+
+def _rebuild(kind: type[RadiObjectError], message: str, state: dict[str, Any]) -> RadiObjectError:
+    error = kind.__new__(kind, message)
+    error.args = (message,)
+    error.__dict__.update(state)
+    return error
+
+
+class StorageError(RadiObjectError, OSError):
+    """The place (disk, bucket, server) refused or failed."""
+
+
+class StorageReadOnlyError(StorageError, PermissionError):
+    """The place cannot be written to with these rights."""
+
+
+class StorageFullError(StorageError):
+    """No space is left at the place."""
+
+
+class StudyNotFoundError(RadiObjectError, FileNotFoundError):
+    """No committed study stands at the URI."""
+
+
+class StudyExistsError(RadiObjectError, FileExistsError):
+    """The URI already holds a study, or something that is none."""
+
+
+class SnapshotExpiredError(RadiObjectError, FileNotFoundError):
+    """The version asked for was removed by clean-up."""
+
+
+class ConflictError(RadiObjectError, RuntimeError):
+    """Another writer committed a change to the same thing first."""
+
+
+class ConcurrencyError(RadiObjectError, RuntimeError):
+    """The store cannot promise that only one of two writers wins."""
+
+
+class IntegrityError(RadiObjectError, OSError):
+    """Stored bytes are not what was committed."""
+
+
+class MissingObjectError(IntegrityError, FileNotFoundError):
+    """A stored object, or a chunk inside one, is gone."""
+
+
+class CorruptObjectError(IntegrityError):
+    """A stored object fails its checksum, size or structure."""
+
+
+class FormatError(RadiObjectError, ValueError):
+    """Metadata that this version of the package does not accept."""
+
+
+class UnknownIdError(RadiObjectError, KeyError):
+    """No subject, volume, collection or column has this name."""
+
+
+class DuplicateIdError(RadiObjectError, ValueError):
+    """An id that must be unique occurs twice."""
+
+
+class MetadataError(RadiObjectError, ValueError):
+    """A table handed in lacks a column or a row, or contradicts the images."""
+
+
+class AlignmentError(RadiObjectError, ValueError):
+    """Collections or partners do not match each other."""
+
+
+class IndexingError(RadiObjectError, IndexError):
+    """A voxel index lies outside the volume, or there are too many of them."""
+
+
+class SelectionError(RadiObjectError, TypeError, ValueError):
+    """A selection of the wrong kind or length."""
+
+
+class ViewError(RadiObjectError, TypeError, ValueError):
+    """Views are read-only; change the study they came from."""
+
+
+class GeometryError(RadiObjectError, ValueError):
+    """An affine that is not invertible, or axis codes that name no orientation."""
+
+
+class ConfigError(RadiObjectError, ValueError):
+    """A configuration value outside its range."""
+
+
+class CapabilityError(RadiObjectError, ValueError):
+    """The backend or engine cannot do what was asked."""
+
+
+class MissingDependencyError(RadiObjectError, ImportError):
+    """An optional package is not installed; the message has the pip line."""
+
+
+class SourceError(RadiObjectError, ValueError):
+    """One source cannot be ingested."""
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """The source file, or the partner of a pair, does not exist."""
+
+
+class SourceCorruptError(SourceError):
+    """The source is truncated, fails its checksum, or is not what its name says."""
+
+
+class SourceUnsupportedError(SourceError):
+    """The source is intact but of a kind that format 1.0 refuses."""
+
+
+class AxisAmbiguousError(SourceError):
+    """The source has a fourth axis and does not say whether it is time or channel."""
+
+
+class IngestError(RadiObjectError, ValueError):
+    """Some sources could not be ingested; nothing was committed. `.report` lists every failure."""
+
+    report: list[dict[str, str]]
+
+    def __init__(self, what: str, report: list[dict[str, str]], *, hint: str | None = None) -> None:
+        super().__init__(what, hint=hint)
+        self.report = report

@@ -1,0 +1,276 @@
+"""Catalog: which versions a study has, and the frozen snapshot that each of them is."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from radiobject import measuring
+from radiobject.errors import (
+    CapabilityError,
+    CorruptObjectError,
+    FormatError,
+    MissingObjectError,
+    SnapshotExpiredError,
+    StorageError,
+    StudyNotFoundError,
+    UnknownIdError,
+)
+from radiobject.format.commit import Change, Commit
+from radiobject.format.layout import HINT, ROOT, VERSIONS, version_key, version_of
+from radiobject.format.meta import FORMAT
+from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, SUBJECT_SCHEMA, THUMBNAIL_SCHEMA
+from radiobject.format.tables import Table
+from radiobject.storage import Storage
+
+__all__ = ["Catalog", "Snapshot", "read_change"]
+
+_EMPTY = {
+    "obs_meta": SUBJECT_SCHEMA,
+    "obs": OBS_SCHEMA,
+    "thumbnails": THUMBNAIL_SCHEMA,
+    "ledger": LEDGER_SCHEMA,
+}
+_KEEP = 16
+
+
+class Snapshot:
+    """One version of a study: its commit and its tables. Frozen, shared by every handle of the process."""
+
+    def __init__(self, storage: Storage, commit: Commit) -> None:
+        self.storage, self.commit = storage, commit
+        self._tables: dict[tuple[str, str], Table] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def version(self) -> int:
+        """The version's number."""
+        return self.commit.version
+
+    def table(self, name: str, collection: str = "") -> Table:
+        """The table `name` of a collection, or of the study when `collection` is empty."""
+        with self._lock:
+            if (collection, name) not in self._tables:
+                entry = self.commit.collection(collection) if collection else None
+                if collection and entry is None:
+                    raise UnknownIdError(
+                        f"collection {collection!r}",
+                        expected=f"one of {[c.name for c in self.commit.collections]}",
+                    )
+                parts = (entry.tables if entry else self.commit.tables).get(name, ())
+                label = f"{entry.path.rsplit('/', 1)[-1]}/{name}" if entry else name
+                self._tables[collection, name] = Table(self.storage, label, parts, _EMPTY[name])
+            return self._tables[collection, name]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.storage, self.commit.version, self.commit.sha256)
+
+
+def _reopen(storage: Storage, version: int, sha256: str) -> Snapshot:
+    found = Catalog(storage)._snapshot(version, sha256)
+    if found.commit.sha256 != sha256:
+        raise CorruptObjectError(
+            f"{storage.location.uri} version {version}",
+            expected=f"commit {sha256[:12]}",
+            got=f"{found.commit.sha256[:12]}",
+            hint="The study was replaced since this handle was pickled.",
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Hint:
+    """The last version that somebody saw committed. Never trusted alone."""
+
+    latest: int
+    oldest: int
+    sha256: str
+
+
+# Immutable by construction: a version of a study is named by its commit's hash.
+_snapshots: OrderedDict[tuple[str, int, str], Snapshot] = OrderedDict()
+_snapshots_lock = threading.Lock()
+
+
+class Catalog:
+    """Reads the versions of the study under one storage."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    @property
+    def uri(self) -> str:
+        """The study's URI."""
+        return self.storage.location.uri
+
+    def latest(self) -> Snapshot:
+        """The newest committed version; `StudyNotFoundError` when there is none.
+
+        With a good hint and a version that this process has seen, that is two small requests: the hint, and
+        the version after it. Numbers are dense above the oldest, so later ones are found in doubling steps.
+        """
+        hint = self.hint()
+        if hint is not None:
+            last = self._gallop(hint.latest)
+            try:
+                return self._snapshot(last, hint.sha256 if last == hint.latest else None)
+            except MissingObjectError:
+                measuring.add("stale_hints")  # it names what clean-up removed: ask the store itself
+        return self._snapshot(self._gallop(self._listed()), None)
+
+    def snapshot(self, version: int) -> Snapshot:
+        """The snapshot of one version."""
+        try:
+            return self._snapshot(version, None)
+        except MissingObjectError as error:
+            last = self.latest().version
+            if 1 <= version < last:
+                raise SnapshotExpiredError(
+                    f"version {version} of {self.uri}",
+                    expected="a version that is kept",
+                    got="one removed by clean-up",
+                    hint=f"The latest is {last}; see versions().",
+                ) from error
+            raise UnknownIdError(
+                f"version {version} of {self.uri}", expected=f"1 to {last}", got=str(version)
+            ) from error
+
+    def _snapshot(self, version: int, sha256: str | None) -> Snapshot:
+        """From the process's cache when the hash is known; `MissingObjectError` when there is none."""
+        if sha256 is not None:
+            with _snapshots_lock:
+                if (found := _snapshots.get((self.uri, version, sha256))) is not None:
+                    _snapshots.move_to_end((self.uri, version, sha256))
+                    return found
+        commit = self.commit(version)
+        key = (self.uri, version, commit.sha256)
+        with _snapshots_lock:
+            snapshot = _snapshots.setdefault(key, Snapshot(self.storage, commit))
+            _snapshots.move_to_end(key)
+            while len(_snapshots) > _KEEP:
+                _snapshots.popitem(last=False)
+        return snapshot
+
+    def adopt(self, commit: Commit) -> Snapshot:
+        """The snapshot of a commit that this process has just made."""
+        snapshot = Snapshot(self.storage, commit)
+        with _snapshots_lock:
+            _snapshots[self.uri, commit.version, commit.sha256] = snapshot
+        return snapshot
+
+    def commit(self, version: int) -> Commit:
+        """The commit of a version, checked; `MissingObjectError` when there is none."""
+        where = f"{self.uri}/{version_key(version)}"
+        commit = Commit.from_bytes(self.storage.read(version_key(version)), where)
+        if commit.version != version:
+            raise CorruptObjectError(where, expected=f"version {version}", got=f"version {commit.version}")
+        return commit
+
+    def versions(self) -> list[Commit]:
+        """Every version that is kept, oldest first."""
+        newest = self.latest().commit
+        found = [newest]
+        for version in range(newest.version - 1, newest.oldest - 1, -1):
+            try:
+                found.append(self.commit(version))
+            except MissingObjectError as error:
+                raise MissingObjectError(
+                    f"{self.uri}/{version_key(version)}",
+                    expected=f"every version from {newest.oldest} to {newest.version}",
+                    got="a gap",
+                    hint="The latest version is not touched by this; validate() tells more.",
+                ) from error
+        return found[::-1]
+
+    def root(self) -> Mapping[str, Any] | None:
+        """The study's own attributes, None when there is no study document; refuses what is not ours."""
+        where = f"{self.uri}/{ROOT}"
+        try:
+            document = json.loads(self.storage.read(ROOT))
+            ours = document["attributes"]["radiobject"]
+            kind, version = ours["type"], str(ours["format"])
+        except MissingObjectError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise FormatError(where, expected="a radiobject study", got="another document") from error
+        if kind != "study" or version.split(".")[0] != FORMAT.split(".")[0]:
+            raise FormatError(
+                where, expected=f"a study of format {FORMAT}", got=f"{kind} of format {version}"
+            )
+        checked: Mapping[str, Any] = ours
+        return checked
+
+    def write_hint(self, commit: Commit) -> None:
+        """Leave a hint for the next reader. Best effort: the commit stands without it."""
+        body = json.dumps({"latest": commit.version, "oldest": commit.oldest, "sha256": commit.sha256})
+        try:
+            self.storage.replace(HINT, body.encode())
+        except StorageError:
+            # the one error that may be swallowed: nothing depends on the hint, and the commit is done
+            measuring.add("hint_failures")
+
+    def hint(self) -> Hint | None:
+        """What the last writer left, None when it is missing or unreadable."""
+        try:
+            raw = json.loads(self.storage.read(HINT))
+            return Hint(int(raw["latest"]), int(raw["oldest"]), str(raw["sha256"]))
+        except (MissingObjectError, ValueError, KeyError, TypeError):
+            return None
+
+    def _exists(self, version: int) -> bool:
+        return version >= 1 and self.storage.size(version_key(version)) is not None
+
+    def _listed(self) -> int:
+        """The newest version that a listing shows, when the hint is of no use."""
+        try:
+            numbers = [n for info in self.storage.list(VERSIONS) if (n := version_of(info.key)) is not None]
+        except CapabilityError:
+            # a plain web server cannot list; numbers are dense from the oldest, so begin at the first
+            numbers = [1] if self._exists(1) else []
+        if not numbers:
+            raise self._nothing()
+        return max(numbers)
+
+    def _gallop(self, known: int) -> int:
+        step = 1
+        while self._exists(known + step):
+            known, step = known + step, step * 2
+        while step > 1:
+            step //= 2
+            if self._exists(known + step):
+                known += step
+        return known
+
+    def _nothing(self) -> StudyNotFoundError:
+        begun = self.root() is not None
+        return StudyNotFoundError(
+            self.uri,
+            expected="a radiobject study with at least one commit",
+            got="a study whose creation was never committed" if begun else "none",
+            hint="Run the same ingest again, with resume=True to keep finished volumes."
+            if begun
+            else "Create one with RadiObject.from_niftis(uri, ...), or check the path.",
+        )
+
+
+def read_change(storage: Storage, commit: Commit) -> Change:
+    """What a commit changed, also when the list stands beside it."""
+    if commit.change is not None:
+        return commit.change
+    assert commit.change_list is not None
+    where = f"{storage.location.uri}/{commit.change_list['path']}"
+    data = storage.read(commit.change_list["path"])
+    if len(data) != commit.change_list["bytes"]:
+        raise CorruptObjectError(where, expected=f"{commit.change_list['bytes']} bytes", got=f"{len(data)}")
+    table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+    groups: dict[str, list[str]] = {}
+    for what, name in zip(table["change"].to_pylist(), table["id"].to_pylist(), strict=True):
+        groups.setdefault(what, []).append(name)
+    return Change.from_json(groups)

@@ -1,0 +1,219 @@
+"""Commit: one immutable version of a study, as bytes and as a value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from radiobject.errors import CorruptObjectError, FormatError
+from radiobject.format.layout import FEATURES
+from radiobject.format.meta import FORMAT
+from radiobject.format.tables import Part
+
+__all__ = ["Change", "CollectionEntry", "Commit", "canonical"]
+
+_TAIL = b',"self_sha256":"'
+
+
+@dataclass(frozen=True)
+class CollectionEntry:
+    """A collection in one version. `shape` is the spatial shape (x, y, z) when all volumes have it."""
+
+    name: str
+    kind: str
+    path: str
+    backend: str
+    shape: tuple[int, int, int] | None
+    tables: Mapping[str, tuple[Part, ...]]
+
+    @property
+    def n_volumes(self) -> int:
+        """Number of volumes."""
+        return sum(part.rows for part in self.tables.get("obs", ()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The collection as a commit states it."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "path": self.path,
+            "backend": self.backend,
+            "shape": None if self.shape is None else list(self.shape),
+            "tables": {name: [p.to_json() for p in parts] for name, parts in self.tables.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CollectionEntry:
+        """Read back `to_json`."""
+        shape = data["shape"]
+        return cls(
+            str(data["name"]),
+            str(data["kind"]),
+            str(data["path"]),
+            str(data["backend"]),
+            None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
+            {name: tuple(Part.from_json(p) for p in parts) for name, parts in data["tables"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a commit did, in ids: enough to tell whether two writers touched the same thing."""
+
+    subjects_added: frozenset[str] = frozenset()
+    subjects_updated: frozenset[str] = frozenset()
+    subjects_removed: frozenset[str] = frozenset()
+    volumes_added: frozenset[str] = frozenset()
+    volumes_replaced: frozenset[str] = frozenset()
+    volumes_removed: frozenset[str] = frozenset()
+    collections_added: frozenset[str] = frozenset()
+    collections_removed: frozenset[str] = frozenset()
+
+    @property
+    def volumes(self) -> frozenset[str]:
+        """Every volume touched."""
+        return self.volumes_added | self.volumes_replaced | self.volumes_removed
+
+    @property
+    def subjects(self) -> frozenset[str]:
+        """Every subject whose row was touched."""
+        return self.subjects_added | self.subjects_updated | self.subjects_removed
+
+    def __len__(self) -> int:
+        return sum(len(getattr(self, name)) for name in self.__dataclass_fields__)
+
+    def to_json(self) -> dict[str, Any]:
+        """Sorted lists, empty ones left out."""
+        return {name: sorted(ids) for name in self.__dataclass_fields__ if (ids := getattr(self, name))}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Change:
+        """Read back `to_json`."""
+        return cls(**{name: frozenset(data.get(name, ())) for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One version. `change` is None when its list stands in the Parquet file `change_list` names."""
+
+    version: int
+    parent: int | None
+    parent_sha256: str | None
+    study: str
+    txn_id: str
+    operation: str
+    message: str
+    created: str
+    writer: str
+    change: Change | None
+    change_list: Mapping[str, Any] | None
+    tables: Mapping[str, tuple[Part, ...]]
+    collections: tuple[CollectionEntry, ...]
+    partial: bool = False
+    oldest: int = 1
+    features: tuple[str, ...] = ()
+    sha256: str = field(default="", compare=False)
+
+    def to_bytes(self) -> tuple[bytes, str]:
+        """The canonical bytes, ending in their own hash, and that hash."""
+        body = canonical(
+            {
+                "type": "commit",
+                "format": FORMAT,
+                "version": self.version,
+                "parent": self.parent,
+                "parent_sha256": self.parent_sha256,
+                "study": self.study,
+                "txn_id": self.txn_id,
+                "operation": self.operation,
+                "message": self.message,
+                "created": self.created,
+                "writer": self.writer,
+                "partial": self.partial,
+                "oldest": self.oldest,
+                "features": list(self.features),
+                "change": None if self.change is None else self.change.to_json(),
+                "change_list": self.change_list,
+                "tables": {name: [p.to_json() for p in parts] for name, parts in self.tables.items()},
+                "collections": [c.to_json() for c in self.collections],
+            }
+        )
+        digest = hashlib.sha256(body).hexdigest()
+        return body[:-1] + _TAIL + digest.encode() + b'"}', digest
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Commit:
+        """Parse and check: its own hash, the format version, the features it requires."""
+        cut = len(data) - 66 - len(_TAIL)
+        body = data[:cut] + b"}"
+        digest = hashlib.sha256(body).hexdigest()
+        if cut < 1 or data[cut:] != _TAIL + digest.encode() + b'"}':
+            raise CorruptObjectError(
+                where,
+                expected="a commit that ends in the SHA-256 of its own bytes",
+                got="changed or cut bytes",
+                hint="Restore the file, or open an earlier version.",
+            )
+        try:
+            raw = json.loads(body)
+            if raw["type"] != "commit" or str(raw["format"]).split(".")[0] != FORMAT.split(".")[0]:
+                raise FormatError(
+                    where,
+                    expected=f"a commit of format {FORMAT}",
+                    got=f"{raw['type']} of {raw['format']}",
+                    hint="Update radiobject-zarr to read it.",
+                )
+            if unknown := set(raw["features"]) - FEATURES:
+                raise FormatError(
+                    where,
+                    expected="features known here",
+                    got=", ".join(sorted(unknown)),
+                    hint="Update radiobject-zarr to read it.",
+                )
+            return cls(
+                version=int(raw["version"]),
+                parent=raw["parent"],
+                parent_sha256=raw["parent_sha256"],
+                study=str(raw["study"]),
+                txn_id=str(raw["txn_id"]),
+                operation=str(raw["operation"]),
+                message=str(raw["message"]),
+                created=str(raw["created"]),
+                writer=str(raw["writer"]),
+                change=None if raw["change"] is None else Change.from_json(raw["change"]),
+                change_list=raw["change_list"],
+                tables={n: tuple(Part.from_json(p) for p in ps) for n, ps in raw["tables"].items()},
+                collections=tuple(CollectionEntry.from_json(c) for c in raw["collections"]),
+                partial=bool(raw["partial"]),
+                oldest=int(raw["oldest"]),
+                features=tuple(raw["features"]),
+                sha256=digest,
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(
+                where, expected="a commit (schemas/commit.schema.json)", got=repr(error)
+            ) from error
+
+    def collection(self, name: str) -> CollectionEntry | None:
+        """The collection of that name, None when there is none."""
+        return next((c for c in self.collections if c.name == name), None)
+
+    def with_collection(self, entry: CollectionEntry) -> Commit:
+        """A copy in which `entry` takes the place of the collection of its path, or comes last."""
+        if any(c.path == entry.path for c in self.collections):
+            entries = tuple(entry if c.path == entry.path else c for c in self.collections)
+        else:
+            entries = (*self.collections, entry)
+        return replace(self, collections=entries)
+
+
+def canonical(value: Any) -> bytes:
+    """Canonical JSON: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()

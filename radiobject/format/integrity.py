@@ -1,0 +1,295 @@
+"""Integrity: a version held against its tables, and its tables against the objects they name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import google_crc32c
+
+from radiobject.errors import CapabilityError, ConfigError, IntegrityError, RadiObjectError
+from radiobject.format.catalog import Catalog, Snapshot
+from radiobject.format.commit import CollectionEntry, Commit
+from radiobject.format.layout import COLLECTIONS, HINT, ROOT, group_document, root_document, version_key
+from radiobject.format.tables import Part
+from radiobject.storage import Storage, check_key
+
+__all__ = ["Level", "Problem", "Report", "validate"]
+
+Level = Literal["quick", "standard", "full"]
+_LEVELS = ("quick", "standard", "full")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as committed: what kind, which object, what is wrong."""
+
+    kind: str
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.where}: {self.message}"
+
+
+@dataclass
+class Report:
+    """What `validate` found. `litter` counts objects that no kept version names: work for clean-up."""
+
+    uri: str
+    version: int
+    level: str
+    problems: list[Problem] = field(default_factory=list)
+    checked: dict[str, int] = field(default_factory=dict)
+    litter: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is missing or changed."""
+        return not self.problems
+
+    def add(self, kind: str, where: str, message: object) -> None:
+        """Note a problem."""
+        self.problems.append(Problem(kind, where, str(message)))
+
+    def count(self, what: str, n: int = 1) -> None:
+        """Note that `n` of something were looked at."""
+        self.checked[what] = self.checked.get(what, 0) + n
+
+    def __repr__(self) -> str:
+        looked = ", ".join(f"{n} {what}" for what, n in self.checked.items())
+        verdict = "ok" if self.ok else f"{len(self.problems)} problems"
+        lines = [f"<validate {self.level} of {self.uri} version {self.version}: {verdict} ({looked})>"]
+        lines += [f"  {p}" for p in self.problems[:20]]
+        if len(self.problems) > 20:
+            lines.append(f"  ... and {len(self.problems) - 20} more")
+        return "\n".join(lines)
+
+
+def validate(snapshot: Snapshot, level: Level = "quick", *, strict: bool = False) -> Report:
+    """Check a version. Nothing is repaired or changed.
+
+    quick: the chain of commits, and every object there with its recorded size. standard: also the SHA-256 of
+    tables, ids, foreign keys, counts, and the checksums of all metadata documents. full: also the checksum
+    of every voxel object, which no decoding can be wrong past. `strict=True` raises `IntegrityError`.
+    """
+    if level not in _LEVELS:
+        raise ConfigError("validate(level=)", expected=f"one of {', '.join(_LEVELS)}", got=repr(level))
+    storage = snapshot.storage
+    report = Report(storage.location.uri, snapshot.version, level)
+    chain = _check_chain(storage, snapshot, report)
+    sizes = _listing(storage)
+    _check_documents(storage, snapshot.commit, report)
+    rows = [(entry, row) for entry in snapshot.commit.collections for row in _rows(snapshot, entry, report)]
+    _check_sizes(storage, snapshot.commit, rows, sizes, report)
+    if level != "quick":
+        _check_tables(snapshot, report)
+        _check_relations(snapshot, rows, report)
+        _check_objects(storage, rows, report, documents_only=level == "standard")
+    if sizes is not None:
+        report.litter = len(sizes.keys() - _named(chain, rows))
+    if strict and not report.ok:
+        raise IntegrityError(str(report), hint="See .problems of validate() without strict.")
+    return report
+
+
+def _check_chain(storage: Storage, snapshot: Snapshot, report: Report) -> list[Commit]:
+    """Every kept version up to this one reads, and names its parent by the parent's hash."""
+    catalog = Catalog(storage)
+    commit, chain = snapshot.commit, [snapshot.commit]
+    while commit.parent is not None and commit.parent >= snapshot.commit.oldest:
+        try:
+            parent = catalog.commit(commit.parent)
+        except RadiObjectError as error:
+            report.add("version", version_key(commit.parent), error)
+            break
+        if parent.sha256 != commit.parent_sha256:
+            report.add("version", version_key(parent.version), "not the parent that its child was made from")
+        chain.append(parent)
+        commit = parent
+    report.count("versions", len(chain))
+    try:
+        # the snapshot may come from memory: its file must still say the same
+        if catalog.commit(snapshot.version).sha256 != snapshot.commit.sha256:
+            report.add("version", version_key(snapshot.version), "another commit than the one opened")
+    except RadiObjectError as error:
+        report.add("version", version_key(snapshot.version), error)
+    return chain
+
+
+def _listing(storage: Storage) -> dict[str, int] | None:
+    try:
+        return {info.key: info.bytes for info in storage.list("")}
+    except CapabilityError:
+        return None  # a plain web server: objects are asked for one by one
+
+
+def _check_documents(storage: Storage, commit: Commit, report: Report) -> None:
+    """The study document, the hint, and the groups above the volumes, byte by byte."""
+    try:
+        raw = storage.read(ROOT)
+        root = Catalog(storage).root() or {}
+        if (
+            raw != root_document(str(root.get("uuid")), root.get("key_id"))
+            or root.get("uuid") != commit.study
+        ):
+            report.add("document", ROOT, f"not the document of study {commit.study}")
+    except RadiObjectError as error:
+        report.add("document", ROOT, error)
+    try:
+        hint = Catalog(storage).hint()
+        if hint is None or hint.latest < commit.version:
+            report.add("hint", HINT, "missing, damaged or stale: opening works but costs more requests")
+        elif hint.latest == commit.version and hint.sha256 != commit.sha256:
+            report.add("hint", HINT, "names another commit")
+    except RadiObjectError as error:
+        report.add("hint", HINT, error)
+
+
+def _rows(snapshot: Snapshot, entry: CollectionEntry, report: Report) -> list[dict[str, Any]]:
+    try:
+        table = snapshot.table("obs", entry.name)
+        rows: list[dict[str, Any]] = table.read(["obs_subject_id", "obs_id", "_path", "_objects"]).to_pylist()
+        for row in rows:
+            check_key(row["_path"])
+        report.count("volumes", len(rows))
+        return rows
+    except RadiObjectError as error:
+        report.add("table", f"{entry.name} obs", error)
+        return []
+
+
+def _check_sizes(
+    storage: Storage,
+    commit: Commit,
+    rows: Sequence[tuple[CollectionEntry, dict[str, Any]]],
+    sizes: Mapping[str, int] | None,
+    report: Report,
+) -> None:
+    wanted = {part.path: part.bytes for part in _parts(commit)}
+    wanted |= {f"{r['_path']}/{o['path']}": o["bytes"] for _, r in rows for o in r["_objects"]}
+    if commit.change_list is not None:
+        wanted[commit.change_list["path"]] = commit.change_list["bytes"]
+    if sizes is None:
+        with ThreadPoolExecutor(16) as pool:
+            found = dict(zip(wanted, pool.map(storage.size, wanted), strict=True))
+    else:
+        found = {key: sizes.get(key) for key in wanted}
+    report.count("objects", len(wanted))
+    for key, expected in wanted.items():
+        if found[key] is None:
+            report.add("missing", key, f"expected an object of {expected} bytes, got nothing")
+        elif found[key] != expected:
+            report.add("size", key, f"expected {expected} bytes, got {found[key]}")
+    groups = [f"{g}/{ROOT}" for g in _groups(commit, rows)]
+    with ThreadPoolExecutor(16) as pool:
+        for key, wrong in zip(groups, pool.map(lambda k: _wrong_group(storage, k), groups), strict=True):
+            if wrong:
+                report.add("group", key, wrong)
+
+
+def _groups(commit: Commit, rows: Sequence[tuple[CollectionEntry, dict[str, Any]]]) -> list[str]:
+    """Every folder above a volume that must be a Zarr group."""
+    folders = {c.path for c in commit.collections} | {r["_path"].rpartition("/")[0] for _, r in rows}
+    return sorted({COLLECTIONS, *folders}) if folders else []
+
+
+def _wrong_group(storage: Storage, key: str) -> str | None:
+    try:
+        return None if storage.read(key) == group_document() else "not the group document that was written"
+    except RadiObjectError as error:
+        return str(error)
+
+
+def _check_tables(snapshot: Snapshot, report: Report) -> None:
+    def check(part: Part) -> tuple[Part, str | None]:
+        try:
+            digest = hashlib.sha256(snapshot.storage.read(part.path)).hexdigest()
+        except RadiObjectError as error:
+            return part, str(error)
+        return part, None if digest == part.sha256 else "its SHA-256 is not the committed one"
+
+    parts = list(_parts(snapshot.commit))
+    with ThreadPoolExecutor(8) as pool:
+        for part, wrong in pool.map(check, parts):
+            if wrong:
+                report.add("table", part.path, wrong)
+    report.count("table parts", len(parts))
+
+
+def _check_relations(
+    snapshot: Snapshot, rows: Sequence[tuple[CollectionEntry, dict[str, Any]]], report: Report
+) -> None:
+    try:
+        subjects = snapshot.table("obs_meta").read(["obs_subject_id"])["obs_subject_id"].to_pylist()
+    except RadiObjectError as error:
+        report.add("table", "obs_meta", error)
+        return
+    if len(subjects) != len(set(subjects)):
+        report.add("ids", "obs_meta", "a subject occurs twice")
+    known, seen = set(subjects), dict[str, str]()
+    for entry, row in rows:
+        if row["obs_subject_id"] not in known:
+            report.add(
+                "ids", f"{entry.name}/{row['obs_id']}", f"no subject {row['obs_subject_id']!r} in obs_meta"
+            )
+        if row["obs_id"] in seen:
+            report.add(
+                "ids", f"{entry.name}/{row['obs_id']}", f"the same obs_id stands in {seen[row['obs_id']]}"
+            )
+        seen[row["obs_id"]] = entry.name
+    for entry in snapshot.commit.collections:
+        held = sum(1 for e, _ in rows if e.name == entry.name)
+        if held != entry.n_volumes:
+            report.add("counts", entry.name, f"expected {entry.n_volumes} volumes, got {held}")
+
+
+def _check_objects(
+    storage: Storage,
+    rows: Sequence[tuple[CollectionEntry, dict[str, Any]]],
+    report: Report,
+    *,
+    documents_only: bool,
+) -> None:
+    def check(entry: tuple[str, dict[str, Any]]) -> tuple[str, str | None]:
+        key, stored = entry
+        try:
+            crc = google_crc32c.value(storage.read(key))
+        except RadiObjectError as error:
+            return key, str(error)
+        return key, None if crc == stored["crc32c"] else "its CRC-32C is not the committed one"
+
+    chosen = [
+        (f"{row['_path']}/{o['path']}", o)
+        for _, row in rows
+        for o in row["_objects"]
+        if not documents_only or o["path"].endswith(ROOT)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        for key, wrong in pool.map(check, chosen):
+            if wrong:
+                report.add("object", key, wrong)
+    report.count("checksums", len(chosen))
+
+
+def _parts(commit: Commit) -> Iterator[Part]:
+    for parts in commit.tables.values():
+        yield from parts
+    for entry in commit.collections:
+        for parts in entry.tables.values():
+            yield from parts
+
+
+def _named(chain: Sequence[Commit], rows: Sequence[tuple[CollectionEntry, dict[str, Any]]]) -> set[str]:
+    """Keys that the chain names; volumes that only an older version has are not among them."""
+    named = {ROOT, HINT}
+    for commit in chain:
+        named.add(version_key(commit.version))
+        named |= {part.path for part in _parts(commit)}
+        if commit.change_list is not None:
+            named.add(commit.change_list["path"])
+    named |= {f"{row['_path']}/{o['path']}" for _, row in rows for o in row["_objects"]}
+    return named | {f"{g}/{ROOT}" for g in _groups(chain[0], rows)}

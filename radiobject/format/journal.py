@@ -1,0 +1,111 @@
+"""Journal: what a running write has finished, so that a second run can go on from there."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from radiobject.errors import FormatError, MissingObjectError
+from radiobject.format.layout import TRANSACTIONS, transaction_key
+from radiobject.storage import ObjectInfo, Storage
+
+__all__ = ["LIVE_SECONDS", "TOUCH_SECONDS", "Journal", "Running", "running"]
+
+LIVE_SECONDS = 48 * 3600
+TOUCH_SECONDS = 600
+_BEGIN = "begin.json"
+
+
+class Journal:
+    """Rows of one transaction, in numbered segments. Readers of the study never look here."""
+
+    def __init__(self, storage: Storage, txn_id: str) -> None:
+        self.storage, self.txn_id = storage, txn_id
+        self._segments = 0
+        self._touched = time.monotonic()
+
+    def begin(self, operation: str, plan: str | None) -> None:
+        """Say that this transaction runs; `plan` is the hash that a resuming run will look for."""
+        body = json.dumps({"operation": operation, "plan": plan, "txn_id": self.txn_id})
+        self.storage.write(transaction_key(self.txn_id, _BEGIN), body.encode())
+
+    def record(self, table: str, rows: pa.Table) -> None:
+        """Keep finished rows of a table."""
+        self._segments += 1
+        sink = io.BytesIO()
+        tagged = rows.append_column("_table", pa.array([table] * rows.num_rows, pa.string()))
+        pq.write_table(tagged, sink, compression="zstd", write_page_checksum=True)
+        key = transaction_key(self.txn_id, f"{self._segments:06d}.parquet")
+        self.storage.write(key, sink.getvalue())
+        self._touched = time.monotonic()
+
+    def touch(self) -> None:
+        """Renew the sign of life when the last one is ten minutes old."""
+        if time.monotonic() - self._touched >= TOUCH_SECONDS:
+            self.storage.write(transaction_key(self.txn_id, "alive"), b"")
+            self._touched = time.monotonic()
+
+    def rows(self) -> list[pa.Table]:
+        """Every segment that was written whole; a torn last one is as if it had not been written."""
+        found = []
+        for info in self.storage.list(f"{TRANSACTIONS}/{self.txn_id}"):
+            if not info.key.endswith(".parquet"):
+                continue
+            try:
+                data = self.storage.read(info.key)
+                found.append(pq.read_table(pa.BufferReader(data), page_checksum_verification=True))
+            except (pa.ArrowException, OSError):
+                # the rows of a torn segment are simply done again: their volumes have other paths
+                continue
+        return found
+
+    def discard(self) -> None:
+        """Remove the journal of a transaction that is committed or given up."""
+        self.storage.delete_tree(f"{TRANSACTIONS}/{self.txn_id}")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A transaction that has a journal: its plan, and when its newest object was written (store's clock)."""
+
+    txn_id: str
+    plan: str | None
+    newest: float
+
+
+def running(storage: Storage, committed: Iterable[str] = ()) -> list[Running]:
+    """Transactions with a journal and no commit, newest first."""
+    done = set(committed)
+    groups: dict[str, list[ObjectInfo]] = {}
+    for info in storage.list(TRANSACTIONS):
+        groups.setdefault(info.key.split("/")[1], []).append(info)
+    found = [
+        Running(txn_id, _plan(storage, txn_id), max(i.mtime for i in infos))
+        for txn_id, infos in groups.items()
+        if txn_id not in done
+    ]
+    return sorted(found, key=lambda r: r.newest, reverse=True)
+
+
+def _plan(storage: Storage, txn_id: str) -> str | None:
+    key = transaction_key(txn_id, _BEGIN)
+    try:
+        plan = json.loads(storage.read(key))["plan"]
+        return None if plan is None else str(plan)
+    except MissingObjectError:
+        return None
+    except ValueError:
+        return None  # torn by a crash: nobody can resume it, clean-up will take it
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"{storage.location.uri}/{key}", expected="a journal", got=repr(error)) from error
+
+
+def matching(candidates: Sequence[Running], plan: str) -> Running | None:
+    """The newest transaction that runs the same plan."""
+    return next((r for r in candidates if r.plan == plan), None)

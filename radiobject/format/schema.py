@@ -1,0 +1,83 @@
+"""Arrow schemas of the tables that every study has. `schemas/tables.json` is their published form."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+__all__ = ["KEYS", "LEDGER_SCHEMA", "OBJECTS", "OBS_SCHEMA", "SUBJECT_SCHEMA", "THUMBNAIL_SCHEMA"]
+
+OBJECTS = pa.list_(pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("crc32c", pa.uint32())]))
+
+SUBJECT_SCHEMA = pa.schema([pa.field("obs_subject_id", pa.string(), nullable=False)])
+
+OBS_SCHEMA = pa.schema(
+    [
+        pa.field("obs_subject_id", pa.string(), nullable=False),
+        pa.field("obs_id", pa.string(), nullable=False),
+        ("session", pa.string()),
+        ("run", pa.int64()),
+        ("acquisition_time", pa.timestamp("us")),
+        ("dim_x", pa.int32()),
+        ("dim_y", pa.int32()),
+        ("dim_z", pa.int32()),
+        ("dim_t", pa.int32()),
+        ("dim_c", pa.int32()),
+        ("spacing_x", pa.float64()),
+        ("spacing_y", pa.float64()),
+        ("spacing_z", pa.float64()),
+        ("time_step", pa.float64()),
+        ("dtype", pa.string()),
+        ("axcodes", pa.string()),
+        ("affine", pa.list_(pa.float64(), 16)),
+        ("source_format", pa.string()),
+        ("source_digest", pa.string()),
+        ("intensity_min", pa.float64()),
+        ("intensity_max", pa.float64()),
+        ("intensity_mean", pa.float64()),
+        ("intensity_std", pa.float64()),
+        ("intensity_p0_5", pa.float64()),
+        ("intensity_p1", pa.float64()),
+        ("intensity_p50", pa.float64()),
+        ("intensity_p99", pa.float64()),
+        ("intensity_p99_5", pa.float64()),
+        ("intensity_histogram", pa.list_(pa.int64())),
+        ("n_nonfinite", pa.int64()),
+        ("nonzero_box", pa.list_(pa.int32())),
+        pa.field("_path", pa.string(), nullable=False),
+        pa.field("_hint", pa.string(), nullable=False),
+        pa.field("_volume", pa.string(), nullable=False),
+        pa.field("_objects", OBJECTS, nullable=False),
+    ]
+)
+"""Volume table. Columns that begin with `_` belong to the engine and are hidden from `read()`."""
+
+THUMBNAIL_SCHEMA = pa.schema(
+    [
+        pa.field("obs_subject_id", pa.string(), nullable=False),
+        pa.field("obs_id", pa.string(), nullable=False),
+        pa.field("jpeg", pa.binary(), nullable=False),
+    ]
+)
+
+LEDGER_SCHEMA = pa.schema(
+    [
+        pa.field("obs_subject_id", pa.string(), nullable=False),
+        pa.field("obs_id", pa.string(), nullable=False),
+        pa.field("collection", pa.string(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        ("source_digest", pa.string()),
+        ("error", pa.string()),
+        ("message", pa.string()),
+        ("seconds", pa.float64()),
+    ]
+)
+"""What became of every source ever offered: "ingested", "resumed" or "failed"."""
+
+KEYS = {
+    "obs_meta": "obs_subject_id",
+    "obs": "obs_id",
+    "thumbnails": "obs_id",
+    "attachments": "obs_id",
+    "ledger": "obs_id",
+}
+"""The key column of each table."""

@@ -1,0 +1,331 @@
+"""Tables as immutable Parquet parts: schemas, writing with hashes, reads of only what is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from radiobject import measuring
+from radiobject.errors import CorruptObjectError, FormatError, MetadataError
+from radiobject.format.layout import part_key
+from radiobject.format.schema import KEYS
+from radiobject.storage import Storage
+
+__all__ = [
+    "Part",
+    "Table",
+    "unify",
+    "write_part",
+]
+
+ROW_GROUP = 4096
+_KEPT_GROUPS = 32
+
+
+@dataclass(frozen=True)
+class Part:
+    """One immutable Parquet file of a table, as a commit names it. `min_id`/`max_id` bound the key column."""
+
+    path: str
+    bytes: int
+    rows: int
+    sha256: str
+    footer_bytes: int
+    footer_sha256: str
+    min_id: str
+    max_id: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The part as a commit states it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Part:
+        """Read back `to_json`."""
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+
+
+def write_part(storage: Storage, table: str, rows: pa.Table) -> Part:
+    """Write `rows` as a new part of `table` and return how a commit names it."""
+    key = KEYS[table.rsplit("/", 1)[-1]]
+    sink = io.BytesIO()
+    pq.write_table(
+        rows,
+        sink,
+        compression="zstd",
+        row_group_size=ROW_GROUP,
+        write_page_checksum=True,
+        store_schema=True,
+        # one histogram or object list a row has no two equal values: a dictionary would only cost
+        use_dictionary=[
+            f.name
+            for f in rows.schema
+            if not pa.types.is_nested(f.type)
+            and not pa.types.is_floating(f.type)
+            and not pa.types.is_binary(f.type)
+        ],
+    )
+    data = sink.getvalue()
+    footer = int.from_bytes(data[-8:-4], "little") + 8
+    ids = rows.column(key)
+    bounds = pc.min_max(ids).as_py()
+    part = Part(
+        path=part_key(table, secrets.token_hex(16)),
+        bytes=len(data),
+        rows=rows.num_rows,
+        sha256=hashlib.sha256(data).hexdigest(),
+        footer_bytes=footer,
+        footer_sha256=hashlib.sha256(data[-footer:]).hexdigest(),
+        min_id=bounds["min"] or "",
+        max_id=bounds["max"] or "",
+    )
+    storage.write(part.path, data)
+    return part
+
+
+def unify(schemas: Iterable[pa.Schema], where: str) -> pa.Schema:
+    """One schema for parts that differ: a column missing in some is null there, ints widen to float."""
+    try:
+        return pa.unify_schemas([s.remove_metadata() for s in schemas], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise MetadataError(
+            where,
+            expected="one type for each column",
+            got=str(error).splitlines()[0],
+            hint="Cast the new column to the stored type, or give it another name.",
+        ) from error
+
+
+class _PartFile(io.RawIOBase):
+    """A part as a read-only file over the storage door; the verified footer is served from memory."""
+
+    def __init__(self, storage: Storage, part: Part, footer: bytes) -> None:
+        super().__init__()
+        self._storage, self._part, self._footer, self._at = storage, part, footer, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._part.bytes}[whence]
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        end = self._part.bytes
+        stop = end if size is None or size < 0 else min(self._at + size, end)
+        start, self._at = self._at, max(stop, self._at)
+        if start >= stop:
+            return b""
+        border = end - len(self._footer)
+        if start >= border:
+            return self._footer[start - border : stop - border]
+        return self._storage.read_range(self._part.path, start, stop)
+
+
+class Table:
+    """The parts of one table in one snapshot. Immutable, lazy and shared by every handle of the snapshot.
+
+    A footer is read once a part (and checked against its hash in the commit); a read then fetches the
+    columns and row groups that it names, nothing else.
+    """
+
+    def __init__(self, storage: Storage, name: str, parts: Sequence[Part], empty: pa.Schema) -> None:
+        self.storage, self.name, self.parts, self._empty = storage, name, tuple(parts), empty
+        self.key = KEYS[name.rsplit("/", 1)[-1]]
+        self._files: dict[str, pq.ParquetFile] = {}
+        self._schema: pa.Schema | None = None
+        self._ids: list[str] | None = None
+        self._columns: dict[str, pa.ChunkedArray] = {}
+        self._groups: OrderedDict[tuple[str, int, tuple[str, ...]], tuple[pa.Array, ...]] = OrderedDict()
+        self._lock = threading.RLock()
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows, known from the commit."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The unified Arrow schema of all parts."""
+        with self._lock:
+            if self._schema is None:
+                schemas = [self._file(part).schema_arrow for part in self.parts]
+                self._schema = unify(schemas or [self._empty], f"table {self.name}")
+            return self._schema
+
+    def read(self, columns: Sequence[str] | None = None, filter: pc.Expression | None = None) -> pa.Table:
+        """Rows in part order as an Arrow table; `filter` is a pyarrow expression over the table's columns."""
+        names = list(self.schema.names if columns is None else columns)
+        wanted = names if filter is None else None
+        pieces = []
+        for part in self.parts:
+            file = self._file(part)
+            have = file.schema_arrow.names
+            pick = have if wanted is None else [c for c in wanted if c in have]
+            pieces.append(self._read(part, file, range(file.num_row_groups), pick))
+        whole = self._stack(pieces, wanted)
+        if filter is not None:
+            whole = whole.filter(filter)
+        return whole.select(names)
+
+    def ids(self) -> list[str]:
+        """The key column, in row order; read once for all handles of the snapshot."""
+        with self._lock:
+            if self._ids is None:
+                self._ids = self.column(self.key).to_pylist()
+            return self._ids
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One id column as Arrow, read once for all handles of the snapshot."""
+        with self._lock:
+            if name not in self._columns:
+                self._columns[name] = self.read([name])[name]
+            return self._columns[name]
+
+    def only(self, part: Part) -> pa.Table:
+        """All rows of one part, with that part's own columns."""
+        file = self._file(part)
+        return self._read(part, file, range(file.num_row_groups), file.schema_arrow.names)
+
+    def rows(self, positions: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """The rows at `positions` (in that order), reading only the row groups that hold them."""
+        pieces: list[pa.Table] = []
+        order: list[tuple[int, int]] = []
+        base = 0
+        wanted = sorted(set(positions))
+        cursor = 0
+        for part in self.parts:
+            inside = []
+            while cursor < len(wanted) and wanted[cursor] < base + part.rows:
+                inside.append(wanted[cursor] - base)
+                cursor += 1
+            if inside:
+                file = self._file(part)
+                starts = [0]
+                for group in range(file.num_row_groups):
+                    starts.append(starts[-1] + file.metadata.row_group(group).num_rows)
+                groups = [
+                    g
+                    for g in range(file.num_row_groups)
+                    if any(starts[g] <= i < starts[g + 1] for i in inside)
+                ]
+                have = [c for c in columns if c in file.schema_arrow.names]
+                table = self._read(part, file, groups, have)
+                local, offset = {}, 0
+                for g in groups:
+                    for i in inside:
+                        if starts[g] <= i < starts[g + 1]:
+                            local[i] = offset + i - starts[g]
+                    offset += starts[g + 1] - starts[g]
+                pieces.append(table.take(pa.array([local[i] for i in inside], pa.int64())))
+                order.extend((base + i, len(order)) for i in inside)
+            base += part.rows
+        where = {position: row for row, (position, _) in enumerate(order)}
+        found = self._stack(pieces, columns)
+        return found.take(pa.array([where[p] for p in positions], pa.int64()))
+
+    def record(self, position: int, columns: tuple[str, ...]) -> tuple[Any, ...]:
+        """One row's values, by way of a small cache of row groups: the road to opening a volume."""
+        base = 0
+        for part in self.parts:
+            if position < base + part.rows:
+                break
+            base += part.rows
+        else:
+            raise IndexError(position)
+        inside, group = position - base, (position - base) // ROW_GROUP
+        key = (part.path, group, columns)
+        with self._lock:
+            arrays = self._groups.get(key)
+            if arrays is None:
+                file = self._file(part)
+                have = [c for c in columns if c in file.schema_arrow.names]
+                rows = self._read(part, file, [group], have)
+                arrays = tuple(
+                    rows[c].combine_chunks() if c in have else pa.nulls(rows.num_rows) for c in columns
+                )
+                self._groups[key] = arrays
+                while len(self._groups) > _KEPT_GROUPS:
+                    self._groups.popitem(last=False)
+            else:
+                self._groups.move_to_end(key)
+        row = inside - group * ROW_GROUP
+        return tuple(a[row].as_py() for a in arrays)
+
+    def _stack(self, pieces: Sequence[pa.Table], columns: Sequence[str] | None) -> pa.Table:
+        schema = self.schema if columns is None else pa.schema([self.schema.field(c) for c in columns])
+        aligned = []
+        for piece in pieces:
+            arrays = [
+                piece.column(f.name).cast(f.type)
+                if f.name in piece.schema.names
+                else pa.nulls(piece.num_rows, f.type)
+                for f in schema
+            ]
+            aligned.append(pa.table(arrays, schema=schema))
+        return pa.concat_tables(aligned) if aligned else schema.empty_table()
+
+    def _read(
+        self, part: Part, file: pq.ParquetFile, groups: Iterable[int], columns: Sequence[str]
+    ) -> pa.Table:
+        groups = list(groups)
+        measuring.add("row_groups", len(groups))
+        measuring.add(f"table_reads:{self.name}")
+        try:
+            with self._lock:  # one ParquetFile is one cursor
+                # a part without any of the columns still says how many rows it has
+                return file.read_row_groups(groups, columns=list(columns) or [self.key], use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, CorruptObjectError):
+                raise
+            raise CorruptObjectError(
+                f"{self.storage.location.uri}/{part.path}",
+                expected="intact Parquet pages",
+                got=str(error).splitlines()[0],
+                hint="Restore this file, or an earlier version of the study.",
+            ) from error
+
+    def _file(self, part: Part) -> pq.ParquetFile:
+        with self._lock:
+            if part.path not in self._files:
+                self._files[part.path] = self._open(part)
+            return self._files[part.path]
+
+    def _open(self, part: Part) -> pq.ParquetFile:
+        where = f"{self.storage.location.uri}/{part.path}"
+        if not 8 < part.footer_bytes <= part.bytes:
+            raise FormatError(where, expected="a footer inside the file", got=f"{part.footer_bytes} bytes")
+        footer = self.storage.read_range(part.path, part.bytes - part.footer_bytes, part.bytes)
+        if hashlib.sha256(footer).hexdigest() != part.footer_sha256:
+            raise CorruptObjectError(where, expected="the footer that was committed", got="another")
+        try:
+            return pq.ParquetFile(
+                pa.PythonFile(_PartFile(self.storage, part, footer), mode="r"),
+                pre_buffer=True,
+                page_checksum_verification=True,
+                arrow_extensions_enabled=False,
+            )
+        except (pa.ArrowException, OSError) as error:
+            raise CorruptObjectError(where, expected="a Parquet file", got=str(error)) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"storage": self.storage, "name": self.name, "parts": self.parts, "empty": self._empty}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["storage"], state["name"], state["parts"], state["empty"])  # type: ignore[misc]

@@ -1,0 +1,301 @@
+"""Transaction: journal, parts, verification, durability, one commit, rebase. The only road to a version."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import secrets
+import uuid
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from radiobject import measuring
+from radiobject.errors import (
+    ConcurrencyError,
+    ConflictError,
+    CorruptObjectError,
+    MissingObjectError,
+    StorageError,
+    StudyExistsError,
+)
+from radiobject.format.catalog import Catalog, Snapshot, read_change
+from radiobject.format.changes import Edit, check_conflict
+from radiobject.format.commit import Change, Commit
+from radiobject.format.journal import Journal
+from radiobject.format.layout import COLLECTIONS, ROOT, change_key, group_document, root_document, version_key
+from radiobject.storage import Storage
+
+__all__ = ["MAX_IDS_IN_COMMIT", "Transaction", "create_study"]
+
+MAX_IDS_IN_COMMIT = 10_000
+_RETRIES = 8
+_RACES = 100
+_probed: set[str] = set()
+
+
+def create_study(storage: Storage) -> None:
+    """Write the study document if absent. `StudyExistsError` when a version is already committed here."""
+    catalog = Catalog(storage)
+    if catalog.root() is not None:
+        if any(True for _ in _committed(storage)):
+            raise StudyExistsError(
+                storage.location.uri,
+                expected="a free place",
+                got="a study",
+                hint="Open it with RadiObject(uri) and append, or choose another URI.",
+            )
+        return
+    if not storage.is_empty():
+        raise StudyExistsError(
+            storage.location.uri,
+            expected="a free or empty place",
+            got="files that are no radiobject study",
+            hint="Choose another URI.",
+        )
+    document = root_document(str(uuid.uuid4()))
+    if not storage.creates_exclusively:
+        storage.write(ROOT, document)
+        return
+    if not _uncertain(storage, ROOT, document) and catalog.root() is None:
+        raise StorageError(f"{storage.location.uri}/{ROOT}", expected="the study document", got="nothing")
+
+
+def _committed(storage: Storage) -> list[str]:
+    return [info.key for info in storage.list("versions") if info.key.endswith(".json")]
+
+
+class Transaction:
+    """One change of a study, from the first volume written to the version that holds it.
+
+    `base` is None for a study without versions. Workers write volumes; only the coordinator, through this
+    class, writes tables and commits. A crash at any point leaves litter, never a half-visible version.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        base: Snapshot | None,
+        operation: str,
+        message: str = "",
+        *,
+        single_writer: bool = False,
+        partial: bool = False,
+    ) -> None:
+        if not storage.creates_exclusively:
+            if not single_writer:
+                raise ConcurrencyError(
+                    storage.location.uri,
+                    expected="a store with exclusive creation",
+                    got=storage.location.scheme,
+                    hint="Pass single_writer=True if you are sure to be the only writer.",
+                )
+            warnings.warn(
+                f"{storage.location.uri}: this store cannot tell two writers apart; "
+                "a second writer at the same time would lose changes",
+                stacklevel=3,
+            )
+        self.storage, self.base = storage, base
+        self.operation, self.message, self.partial = operation, message, partial
+        self.txn_id = secrets.token_hex(16)
+        self.journal = Journal(storage, self.txn_id)
+
+    def commit(self, edit: Edit) -> Snapshot:
+        """Make `edit` the next version and return it; rebases on newer versions that do not conflict."""
+        _probe(self.storage)
+        catalog = Catalog(self.storage)
+        base = self.base
+        first = base
+        for _ in range(_RACES):
+            rebased = base is not first
+            draft, change = edit.apply(
+                base or _nothing(catalog), self._draft(base), self.storage, rebased=rebased
+            )
+            self._verify(edit) if not rebased else None
+            draft = self._with_change(draft, change)
+            self.storage.make_durable()
+            data, sha256 = draft.to_bytes()
+            if _publish(self.storage, version_key(draft.version), data, self.txn_id):
+                commit = dataclasses.replace(draft, sha256=sha256)
+                catalog.write_hint(commit)
+                self._forget()
+                return catalog.adopt(commit)
+            head = catalog.latest()
+            if first is None:
+                raise ConflictError(
+                    f"{self.storage.location.uri}: another writer created this study first",
+                    hint="Open it and append to it.",
+                )
+            newer = [catalog.commit(n) for n in range(draft.version, head.version + 1)]
+            check_conflict(
+                change,
+                edit,
+                base.commit if base else draft,
+                [(c, read_change(self.storage, c)) for c in newer],
+                self.storage.location.uri,
+            )
+            base = head
+        raise ConflictError(
+            f"{self.storage.location.uri}: {_RACES} other commits came first",
+            hint="Let fewer writers commit at once, or commit larger batches.",
+        )
+
+    def _forget(self) -> None:
+        """Drop the journal of a committed transaction; best effort, as clean-up takes what stays."""
+        try:
+            self.journal.discard()
+        except StorageError:
+            measuring.add("journals_left")
+
+    def _draft(self, base: Snapshot | None) -> Commit:
+        """The next version before the edit: the base's tables and collections, our own signature."""
+        common: dict[str, Any] = {
+            "txn_id": self.txn_id,
+            "operation": self.operation,
+            "message": self.message,
+            "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "writer": _writer(),
+            "partial": self.partial,
+            "change": None,
+            "change_list": None,
+            "sha256": "",
+        }
+        if base is not None:
+            old = base.commit
+            return dataclasses.replace(
+                old, version=old.version + 1, parent=old.version, parent_sha256=old.sha256, **common
+            )
+        root = Catalog(self.storage).root()
+        if root is None:
+            raise MissingObjectError(
+                f"{self.storage.location.uri}/{ROOT}", expected="the study document", got="nothing"
+            )
+        return Commit(
+            version=1,
+            parent=None,
+            parent_sha256=None,
+            study=str(root["uuid"]),
+            tables={},
+            collections=(),
+            **common,
+        )
+
+    def _with_change(self, draft: Commit, change: Change) -> Commit:
+        if len(change) <= MAX_IDS_IN_COMMIT:
+            return dataclasses.replace(draft, change=change)
+        pairs = [(what, i) for what, ids in change.to_json().items() for i in ids]
+        sink = io.BytesIO()
+        pq.write_table(
+            pa.table({"change": [w for w, _ in pairs], "id": [i for _, i in pairs]}),
+            sink,
+            compression="zstd",
+            write_page_checksum=True,
+        )
+        key = change_key(self.txn_id)
+        self.storage.write(key, sink.getvalue())
+        return dataclasses.replace(draft, change_list={"path": key, "bytes": len(sink.getvalue())})
+
+    def _verify(self, edit: Edit) -> None:
+        """Every object that the new rows name must stand at its place with its size."""
+        wanted = [
+            (f"{path}/{o['path']}", int(o["bytes"]))
+            for collection in edit.collections.values()
+            for tables in (collection.added, collection.replaced)
+            if "obs" in tables
+            for path, objects in zip(
+                tables["obs"]["_path"].to_pylist(), tables["obs"]["_objects"].to_pylist(), strict=True
+            )
+            for o in objects
+        ]
+        if not wanted:
+            return
+        with ThreadPoolExecutor(16) as pool:
+            sizes = list(pool.map(lambda entry: self.storage.size(entry[0]), wanted))
+        for (key, expected), size in zip(wanted, sizes, strict=True):
+            where = f"{self.storage.location.uri}/{key}"
+            if size is None:
+                raise MissingObjectError(where, expected=f"an object of {expected} bytes", got="nothing")
+            if size != expected:
+                raise CorruptObjectError(where, expected=f"{expected} bytes", got=f"{size}")
+
+
+def collection_groups(storage: Storage, path: str) -> None:
+    """Make a collection's folder, and the folder of all collections, Zarr groups that can be walked."""
+    for key in (COLLECTIONS, path):
+        storage.write(f"{key}/{ROOT}", group_document())
+
+
+def _nothing(catalog: Catalog) -> Snapshot:
+    """What the first commit is applied to."""
+    empty = Commit(0, None, None, "", "", "", "", "", "", Change(), None, {}, ())
+    return Snapshot(catalog.storage, empty)
+
+
+def _publish(storage: Storage, key: str, data: bytes, txn_id: str) -> bool:
+    """Whether the version is ours now. The store's answer is not believed unless it is plain success."""
+    if not storage.creates_exclusively:
+        if storage.size(key) is not None:
+            return False
+        storage.write(key, data)
+        return True
+    failure: StorageError | None = None
+    for _ in range(_RETRIES):
+        try:
+            if storage.create(key, data):
+                return True
+        except StorageError as error:
+            failure = error
+        # taken, lost reply, timeout, 5xx: only the bytes that stand there can tell whose version it is
+        try:
+            return Commit.from_bytes(storage.read(key), f"{storage.location.uri}/{key}").txn_id == txn_id
+        except MissingObjectError:
+            continue
+    raise failure or StorageError(
+        f"{storage.location.uri}/{key}", expected="the version to be created", got=f"{_RETRIES} failures"
+    )
+
+
+def _uncertain(storage: Storage, key: str, data: bytes) -> bool:
+    try:
+        return storage.create(key, data)
+    except StorageError:
+        try:
+            return storage.read(key) == data
+        except MissingObjectError:
+            pass
+        raise
+
+
+def _probe(storage: Storage) -> None:
+    """Ask an object store once a process whether it honours conditional writes; some ignore them."""
+    place = storage.location
+    if place.is_local or place.scheme == "memory" or not storage.creates_exclusively or place.uri in _probed:
+        return
+    key = f"transactions/probe-{secrets.token_hex(8)}"
+    storage.create(key, b"first")
+    try:
+        honoured = not storage.create(key, b"second") and storage.read(key) == b"first"
+    except StorageError:
+        honoured = storage.read(key) == b"first"
+    finally:
+        storage.delete(key)
+    if not honoured:
+        raise ConcurrencyError(
+            place.uri,
+            expected="a server that honours If-None-Match",
+            got="one that overwrote an existing object",
+            hint="Use another server; two writers here would destroy each other's versions.",
+        )
+    _probed.add(place.uri)
+
+
+def _writer() -> str:
+    try:
+        return f"radiobject-zarr {version('radiobject-zarr')}"
+    except PackageNotFoundError:
+        return "radiobject-zarr"

@@ -1,0 +1,1 @@
+"""Boxes and affines: NumPy only, no input or output."""

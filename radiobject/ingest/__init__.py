@@ -1,0 +1,309 @@
+"""Ingest: sources -> plan -> volumes written -> one commit. This file is the only orchestration."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from radiobject.backends import get_backend
+from radiobject.config import WriteConfig, current
+from radiobject.errors import (
+    AlignmentError,
+    IngestError,
+    IntegrityError,
+    MetadataError,
+    RadiObjectError,
+    SourceError,
+    StorageError,
+)
+from radiobject.executor import Progress, progress_bar, run
+from radiobject.format.catalog import Snapshot
+from radiobject.format.changes import CollectionEdit, Edit
+from radiobject.format.journal import matching, running
+from radiobject.format.layout import collection_path
+from radiobject.format.meta import Kind
+from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
+from radiobject.format.transaction import Transaction, collection_groups, create_study
+from radiobject.ingest.axes import Axis4
+from radiobject.ingest.loading import load
+from radiobject.ingest.metadata import join_obs, subject_table
+from radiobject.ingest.resume import Finished, fingerprint, finished_rows
+from radiobject.ingest.sources import Source, resolve
+from radiobject.ingest.writing import Target, write_volume
+from radiobject.location import Location
+from radiobject.storage import Storage
+
+__all__ = ["ingest"]
+
+_JOURNAL_ROWS = 16
+_JOURNAL_SECONDS = 5.0
+_LABEL_NAME = re.compile(r"(^|_)(seg|segs|label|labels|mask|dseg|segmentation|parc|aseg)($|_)", re.IGNORECASE)
+
+
+@dataclass
+class _Outcome:
+    """What the workers have brought home so far."""
+
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    pending: list[dict[str, Any]] = field(default_factory=list)
+    resumed: set[str] = field(default_factory=set)
+    flushed: float = field(default_factory=time.monotonic)
+
+
+def ingest(
+    uri: str,
+    images: Mapping[str, Any],
+    obs_meta: Any = None,
+    *,
+    obs: Mapping[str, Any] | None = None,
+    base: Snapshot | None = None,
+    validate_alignment: bool = False,
+    labels: Any = None,
+    axis4: Axis4 = "auto",
+    write: WriteConfig | None = None,
+    errors: Literal["raise", "collect"] = "raise",
+    resume: bool = False,
+    progress: bool | Progress | None = None,
+    executor: Literal["threads", "serial"] = "threads",
+    workers: int | None = None,
+    message: str = "",
+    backend: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Snapshot:
+    """Write every source as a volume and commit them together; see `RadiObject.from_niftis`.
+
+    With `base` the volumes join that version of an existing study. Returns the new snapshot.
+    """
+    if errors not in ("raise", "collect"):
+        raise MetadataError("errors=", expected="'raise' or 'collect'", got=repr(errors))
+    location = Location(uri, storage_options)
+    storage = Storage(location)
+    taken = (
+        () if base is None else [i for c in base.commit.collections for i in base.table("obs", c.name).ids()]
+    )
+    known = (
+        None
+        if obs_meta is None
+        else list(obs_meta["obs_subject_id"])
+        if "obs_subject_id" in obs_meta
+        else None
+    )
+    sources = resolve(images, known, storage_options, taken)
+    if validate_alignment:
+        _check_alignment(sources)
+    subjects = _subjects(obs_meta, sources, base)
+    kinds, label_names = _kinds(images, labels)
+    if base is None:
+        create_study(storage)
+    name = backend or ("memory" if location.scheme == "memory" else "zarr")
+    target = Target(
+        storage,
+        get_backend(name, location),
+        {c: collection_path(c) for c in images},
+        kinds,
+        write or current().write,
+    )
+    transaction = Transaction(storage, base, "create" if base is None else "append", message)
+    plan = _plan_hash(sources)
+    outcome = _Outcome()
+    if resume:
+        earlier = matching(running(storage), plan)
+        if earlier is not None:
+            _take_over(outcome, finished_rows(storage, earlier.txn_id, sources))
+    transaction.journal.begin(transaction.operation, plan)
+    for path in target.paths.values():
+        collection_groups(storage, path)
+
+    def work(source: Source) -> dict[str, Any]:
+        begun = time.monotonic()
+        try:
+            loaded = load(
+                source.item, source.name, kinds[source.collection], axis4=axis4,
+                labels=label_names.get(source.collection), orientation=target.write.orientation,
+                storage_options=storage_options,
+            )  # fmt: skip
+        except RadiObjectError:
+            raise
+        except Exception as error:
+            # one file that a library chokes on in a way nobody foresaw must not end a night's run
+            raise SourceError(source.name, expected="a readable source", got=repr(error)) from error
+        row = write_volume(loaded, source, target)
+        return {**row, "_fingerprint": fingerprint(source), "_seconds": time.monotonic() - begun}
+
+    todo = [s for s in sources if s.obs_id not in outcome.rows]
+    with progress_bar("ingest", len(sources), progress) as tell:
+        tell(len(outcome.rows), len(sources))
+        for position, result in run(work, todo, executor=executor, workers=workers):
+            _take(outcome, todo[position], result)
+            tell(len(outcome.rows) + len(outcome.failures), len(sources))
+            _journal(transaction, outcome, last=False)
+    _journal(transaction, outcome, last=True)
+    if outcome.failures and (errors == "raise" or not outcome.rows):
+        _refuse(uri, outcome, len(sources))
+    edit = _edit(sources, outcome, target, subjects, obs or {}, name)
+    return transaction.commit(edit)
+
+
+def _subjects(obs_meta: Any, sources: Sequence[Source], base: Snapshot | None) -> pa.Table:
+    used = [s.obs_subject_id for s in sources]
+    if base is not None and obs_meta is None:
+        held = set(base.table("obs_meta").ids())
+        if new := [s for s in dict.fromkeys(used) if s not in held]:
+            raise MetadataError(
+                f"subjects {new[:5]}", expected="obs_meta= with a row for every new subject", got="none"
+            )
+        return None
+    if base is not None:
+        held = set(base.table("obs_meta").ids())
+        used = [s for s in used if s not in held]
+    return subject_table(obs_meta, used)
+
+
+def _kinds(images: Mapping[str, Any], labels: Any) -> tuple[dict[str, Kind], dict[str, dict[int, str]]]:
+    """Which collections are label maps, and the names of their values."""
+    if labels is None:
+        return {c: "label" if _LABEL_NAME.search(c) else "image" for c in images}, {}
+    chosen = [labels] if isinstance(labels, str) else list(labels)
+    if unknown := [c for c in chosen if c not in images]:
+        raise MetadataError("labels=", expected=f"some of {list(images)}", got=str(unknown))
+    names = {c: dict(labels[c]) for c in chosen} if isinstance(labels, Mapping) else {}
+    return {c: "label" if c in chosen else "image" for c in images}, names
+
+
+def _check_alignment(sources: Sequence[Source]) -> None:
+    groups: dict[str, set[str]] = {}
+    for source in sources:
+        groups.setdefault(source.collection, set()).add(source.obs_subject_id)
+    (first, expected), *others = groups.items()
+    for name, subjects in others:
+        if subjects != expected:
+            only = {first: sorted(expected - subjects)[:5], name: sorted(subjects - expected)[:5]}
+            raise AlignmentError(
+                f"collections {first!r} and {name!r}",
+                expected="the same subjects in both",
+                got="; ".join(f"only in {k!r}: {v}" for k, v in only.items() if v),
+                hint="Add what is missing, or leave validate_alignment out.",
+            )
+
+
+def _plan_hash(sources: Sequence[Source]) -> str:
+    digest = hashlib.sha256()
+    for s in sources:
+        where = os.path.abspath(s.item) if isinstance(s.item, str) and "://" not in s.item else s.name
+        digest.update(f"{s.collection}\0{s.obs_id}\0{where}\0".encode())
+    return digest.hexdigest()
+
+
+def _take_over(outcome: _Outcome, finished: Finished) -> None:
+    outcome.rows.update(finished.rows)
+    outcome.resumed.update(finished.rows)
+    # this transaction's journal must hold them too: the earlier one may be cleaned up
+    outcome.pending.extend(finished.rows.values())
+
+
+def _take(outcome: _Outcome, source: Source, result: dict[str, Any] | Exception) -> None:
+    if isinstance(result, dict):
+        outcome.rows[source.obs_id] = result
+        outcome.pending.append(result)
+        return
+    if isinstance(result, StorageError | IntegrityError) or not isinstance(result, RadiObjectError):
+        raise result  # the place failed, or we did: going on would only repeat it
+    outcome.failures.append(
+        {
+            "source": source.name,
+            "obs_subject_id": source.obs_subject_id,
+            "obs_id": source.obs_id,
+            "collection": source.collection,
+            "error": type(result).__name__,
+            "message": str(result),
+        }
+    )
+
+
+def _journal(transaction: Transaction, outcome: _Outcome, *, last: bool) -> None:
+    due = len(outcome.pending) >= _JOURNAL_ROWS or time.monotonic() - outcome.flushed >= _JOURNAL_SECONDS
+    if outcome.pending and (due or last):
+        transaction.journal.record("obs", _as_table(outcome.pending, for_journal=True))
+        outcome.pending.clear()
+        outcome.flushed = time.monotonic()
+    transaction.journal.touch()
+
+
+def _as_table(rows: Sequence[Mapping[str, Any]], *, for_journal: bool = False) -> pa.Table:
+    schema = OBS_SCHEMA
+    if for_journal:
+        schema = schema.append(pa.field("_jpeg", pa.binary())).append(pa.field("_fingerprint", pa.string()))
+    return pa.Table.from_pylist([{n: row.get(n) for n in schema.names} for row in rows], schema=schema)
+
+
+def _refuse(uri: str, outcome: _Outcome, total: int) -> None:
+    report = sorted(outcome.failures, key=lambda f: f["source"])
+    lines = "\n".join(f"  {f['error']}: {f['message']}" for f in report[:10])
+    more = f"\n  ... and {len(report) - 10} more in .report" if len(report) > 10 else ""
+    raise IngestError(
+        f"{uri}: {len(report)} of {total} sources failed, nothing was committed\n{lines}{more}\n",
+        report,
+        hint='Mend or drop these and run again with resume=True, or pass errors="collect".',
+    )
+
+
+def _edit(
+    sources: Sequence[Source],
+    outcome: _Outcome,
+    target: Target,
+    subjects: pa.Table | None,
+    obs: Mapping[str, Any],
+    backend: str,
+) -> Edit:
+    """What to commit: rows in the order of the plan, whatever order the workers finished in."""
+    if unknown := [c for c in obs if c not in target.paths]:
+        raise MetadataError("obs=", expected=f"some of {list(target.paths)}", got=str(unknown))
+    edit = Edit(subjects=subjects, ledger=_ledger(sources, outcome))
+    for collection in target.paths:
+        rows = [
+            outcome.rows[s.obs_id] for s in sources if s.collection == collection and s.obs_id in outcome.rows
+        ]
+        table = _as_table(rows)
+        if collection in obs:
+            table = join_obs(table, obs[collection], collection)
+        thumbnails = [{**{n: r[n] for n in ("obs_subject_id", "obs_id")}, "jpeg": r["_jpeg"]} for r in rows]
+        edit.collections[collection] = CollectionEdit(
+            kind=target.kinds[collection],
+            backend=backend,
+            create=True,
+            added={"obs": table, "thumbnails": pa.Table.from_pylist(thumbnails, schema=THUMBNAIL_SCHEMA)},
+        )
+    return edit
+
+
+def _ledger(sources: Sequence[Source], outcome: _Outcome) -> pa.Table:
+    failed = {f["obs_id"]: f for f in outcome.failures}
+    lines = []
+    for s in sources:
+        row, failure = outcome.rows.get(s.obs_id), failed.get(s.obs_id)
+        lines.append(
+            {
+                "obs_subject_id": s.obs_subject_id,
+                "obs_id": s.obs_id,
+                "collection": s.collection,
+                "outcome": "failed"
+                if row is None
+                else "resumed"
+                if s.obs_id in outcome.resumed
+                else "ingested",
+                "source_digest": row and row["source_digest"],
+                "error": failure and failure["error"],
+                # folders carry names of people and machines; the file's own name is enough to find it
+                "message": failure and failure["message"].replace(os.path.dirname(s.name) + os.sep, ""),
+                "seconds": row and row.get("_seconds"),
+            }
+        )
+    return pa.Table.from_pylist(lines, schema=LEDGER_SCHEMA)

@@ -1,0 +1,220 @@
+"""Sources: what a caller points at (globs, folders, lists, images, arrays) as rows of a plan."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from radiobject.errors import DuplicateIdError, MetadataError, SourceError, SourceNotFoundError
+from radiobject.location import Location
+from radiobject.storage import Storage
+
+__all__ = ["Source", "resolve"]
+
+_NIFTI = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
+_WILD = re.compile(r"[*?\[]")
+_URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
+_SUBJECT = re.compile(r"^(sub-[A-Za-z0-9]+)(?:_|$)")
+_SESSION = re.compile(r"(?:^|_)ses-([A-Za-z0-9]+)(?:_|$)")
+_RUN = re.compile(r"(?:^|_)run-(\d+)(?:_|$)")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One future volume. `item` is a path or URL, a nibabel image, or (array, affine)."""
+
+    collection: str
+    obs_subject_id: str
+    obs_id: str
+    item: Any
+    name: str
+    session: str | None = None
+    run: int | None = None
+
+
+def resolve(
+    images: Mapping[str, Any],
+    subjects: Sequence[str] | None,
+    storage_options: Mapping[str, Any] | None = None,
+    taken: Iterable[str] = (),
+) -> list[Source]:
+    """One `Source` a volume, collections in the order given, files in natural order of their names.
+
+    A value is a glob, a folder, one source, or a list of sources or `(source, subject)`. Where no subject is
+    given it comes from the file name: `sub-<label>` when the name begins so, else the name without a
+    trailing `_{collection}`; of these, the one that `subjects` knows wins. The obs_id is
+    `{subject}_{collection}`; a second volume of that pair gets `_acq-1`, and so on, also beyond ids in
+    `taken`.
+
+    Raises `SourceNotFoundError` for what matches nothing, `DuplicateIdError` for a file listed twice.
+    """
+    if not isinstance(images, Mapping) or not images:
+        raise MetadataError("images", expected="{collection: glob, folder or list}", got=repr(images)[:80])
+    known = set(subjects or ())
+    used = set(taken)
+    found: list[Source] = []
+    for collection, value in images.items():
+        if not isinstance(collection, str) or not collection or collection.startswith("_"):
+            raise MetadataError(
+                "images", expected="collection names as text, no leading _", got=repr(collection)
+            )
+        entries = list(_entries(collection, value, storage_options))
+        names = Counter(name for _, _, name in entries if name)
+        if twice := [name for name, n in names.items() if n > 1]:
+            raise DuplicateIdError(
+                f"collection {collection!r}: {twice[0]}", expected="each file once", got="twice"
+            )
+        for number, (item, subject, name) in enumerate(entries):
+            stem = _stem(name)
+            subject = subject or _subject_of(stem, collection, known) or f"{collection}-{number}"
+            session, run = _SESSION.search(stem), _RUN.search(stem)
+            obs_id, count = f"{subject}_{collection}", 0
+            while obs_id in used:
+                count += 1
+                obs_id = f"{subject}_{collection}_acq-{count}"
+            used.add(obs_id)
+            found.append(
+                Source(
+                    collection,
+                    subject,
+                    obs_id,
+                    item,
+                    name or f"{collection}[{number}]",
+                    session[1] if session else None,
+                    int(run[1]) if run else None,
+                )
+            )
+    _check_present(found)
+    return found
+
+
+def _entries(
+    collection: str, value: Any, options: Mapping[str, Any] | None
+) -> Iterable[tuple[Any, str | None, str]]:
+    if isinstance(value, str | os.PathLike):
+        for path in _expand(os.fspath(value), options):
+            yield path, None, path
+        return
+    if _is_image(value) or _is_array_pair(value):
+        value = [value]
+    if not isinstance(value, Iterable):
+        raise MetadataError(
+            f"images[{collection!r}]",
+            expected="a glob, a folder, a list or an image",
+            got=type(value).__name__,
+        )
+    for entry in value:
+        item, subject = entry, None
+        if isinstance(entry, tuple) and len(entry) == 2 and not _is_array_pair(entry):
+            item, subject = entry
+            if not isinstance(subject, str) or not subject:
+                raise MetadataError(
+                    f"images[{collection!r}]", expected="(source, subject as text)", got=repr(subject)
+                )
+        if isinstance(item, str | os.PathLike):
+            path = os.fspath(item)
+            yield path, subject, path
+        elif _is_image(item) or _is_array_pair(item):
+            yield item, subject, ""
+        else:
+            raise SourceError(
+                f"images[{collection!r}]",
+                expected="a path, a nibabel image or (array, affine)",
+                got=type(item).__name__,
+            )
+
+
+def _is_image(value: Any) -> bool:
+    return hasattr(value, "dataobj") and hasattr(value, "affine")
+
+
+def _is_array_pair(value: Any) -> bool:
+    return (
+        isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], np.ndarray)
+        and not isinstance(value[1], str)
+    )  # fmt: skip
+
+
+def _expand(text: str, options: Mapping[str, Any] | None) -> list[str]:
+    """The files that a glob, a folder or a single path stands for."""
+    if _URL.match(text) and not text.startswith("file://"):
+        return _expand_url(text, options)
+    text = os.path.expanduser(text.removeprefix("file://"))
+    if os.path.isdir(text):
+        found = [os.path.join(text, n) for n in os.listdir(text) if _is_nifti(n)]
+    elif _WILD.search(text) and not os.path.exists(text):
+        import glob
+
+        found = [p for p in glob.glob(text, recursive=True) if _is_nifti(os.path.basename(p))]
+    else:
+        found = [text]
+    if not found:
+        raise SourceNotFoundError(
+            text,
+            expected="at least one NIfTI file (.nii, .nii.gz, .hdr)",
+            got="none",
+            hint="Check the path or pattern.",
+        )
+    return sorted(found, key=_natural)
+
+
+def _expand_url(text: str, options: Mapping[str, Any] | None) -> list[str]:
+    if text.endswith(_NIFTI) and not _WILD.search(text):
+        return [text]
+    cut = _WILD.search(text)
+    folder = text[: cut.start()].rpartition("/")[0] if cut else text.rstrip("/")
+    keys = [info.key for info in Storage(Location(folder, options)).list("")]
+    urls = [f"{folder}/{key}" for key in keys if _is_nifti(key.rsplit("/", 1)[-1])]
+    pattern = text if cut else f"{folder}/*"
+    found = [u for u in urls if fnmatch.fnmatchcase(u, pattern) and (cut or "/" not in u[len(folder) + 1 :])]
+    if not found:
+        raise SourceNotFoundError(text, expected="at least one NIfTI file", got="none")
+    return sorted(found, key=_natural)
+
+
+def _is_nifti(name: str) -> bool:
+    # "._x" files are what macOS leaves on foreign disks: no images
+    return name.lower().endswith(_NIFTI) and not name.startswith(".")
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _stem(path: str) -> str:
+    name = path.replace("\\", "/").rsplit("/", 1)[-1]
+    for ending in (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def _subject_of(stem: str, collection: str, known: set[str]) -> str:
+    bids = _SUBJECT.match(stem)
+    short = stem.removesuffix(f"_{collection}")
+    candidates = [bids[1]] if bids else []
+    candidates += [short, stem]
+    return next((c for c in candidates if c in known), candidates[0])
+
+
+def _check_present(sources: Sequence[Source]) -> None:
+    missing = [
+        s.item
+        for s in sources
+        if isinstance(s.item, str) and not _URL.match(s.item) and not os.path.exists(s.item)
+    ]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise SourceNotFoundError(
+            f"{missing[0]}{more}",
+            expected="a NIfTI file",
+            got="nothing there",
+            hint="Check the path; nothing was written.",
+        )

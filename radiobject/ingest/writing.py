@@ -1,0 +1,145 @@
+"""Writing: one loaded volume to its own place, and the row of the volume table that will name it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from radiobject.backends.base import Backend, Level, plan_array
+from radiobject.config import WriteConfig
+from radiobject.format.layout import ROOT, geometry_shape, group_document, volume_path
+from radiobject.format.meta import Kind, VolumeMeta, row_text, scaled_dtype
+from radiobject.format.ome import ome_attributes
+from radiobject.ingest.loading import Loaded
+from radiobject.ingest.sources import Source
+from radiobject.ingest.statistics import Statistics, volume_statistics
+from radiobject.ingest.thumbnail import thumbnail_jpeg
+from radiobject.storage import Storage
+
+__all__ = ["Target", "write_volume"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where volumes go: the study's storage, the backend, and the path and kind of each collection."""
+
+    storage: Storage
+    backend: Backend
+    paths: Mapping[str, str]
+    kinds: Mapping[str, Kind]
+    write: WriteConfig
+
+
+def write_volume(loaded: Loaded, source: Source, target: Target) -> dict[str, Any]:
+    """Write voxels, metadata and header of one volume, and return its row with the thumbnail as `_jpeg`.
+
+    The volume goes to a random path of its own, so that no two writers or tries share one. When anything
+    fails, nothing openable is left.
+    """
+    meta = _with_scaled_dtype(loaded)
+    label = meta.kind == "label"
+    statistics = volume_statistics(loaded.voxels, None if label else meta.scaling, meta.dims)
+    path = volume_path(
+        target.paths[source.collection], source.obs_id, secrets.token_hex(8), target.backend.suffix
+    )
+    spec = plan_array(
+        loaded.voxels.shape,
+        loaded.voxels.dtype,
+        meta.dims,
+        target.write.tile,
+        target.write.label_compression if label else target.write.compression,
+    )
+    attrs = {"ome": _ome(meta, source.obs_id, statistics, loaded), "radiobject": meta.to_json()}
+    target.storage.write(f"{path.rpartition('/')[0]}/{ROOT}", group_document())
+    writer = target.backend.create_volume(path, [Level("0", spec)], attrs, loaded.extras)
+    try:
+        for box in spec.shard_boxes():
+            writer.write(0, box, loaded.voxels[box.slices])
+        stored = writer.finish()
+    except BaseException:
+        writer.abort()
+        raise
+    x, y, z = geometry_shape(spec.shape, spec.dims)
+    sizes = dict(zip(spec.dims, spec.shape, strict=True))
+    return {
+        "obs_subject_id": source.obs_subject_id,
+        "obs_id": source.obs_id,
+        "session": source.session,
+        "run": source.run,
+        "dim_x": x,
+        "dim_y": y,
+        "dim_z": z,
+        "dim_t": sizes.get("t"),
+        "dim_c": sizes.get("c"),
+        **{f"spacing_{a}": s for a, s in zip("xyz", meta.affine.spacing, strict=True)},
+        "time_step": meta.time_step,
+        "dtype": str(spec.dtype),
+        "axcodes": "".join(meta.affine.axcodes),
+        "affine": meta.affine.matrix.ravel().tolist(),
+        "source_format": meta.source.format,
+        "source_digest": loaded.digest,
+        **statistics.as_row(),
+        "_path": path,
+        "_hint": stored.hint,
+        "_volume": row_text(meta),
+        "_objects": [asdict(o) for o in stored.objects],
+        "_jpeg": _thumbnail(loaded, meta, statistics),
+    }
+
+
+def _thumbnail(loaded: Loaded, meta: VolumeMeta, statistics: Statistics) -> bytes:
+    return thumbnail_jpeg(
+        loaded.voxels,
+        meta.dims,
+        meta.affine,
+        _window(meta, statistics),
+        meta.kind,
+        scaling=None if meta.kind == "label" else meta.scaling,
+        box=statistics.nonzero_box,
+        labels=meta.labels,
+    )
+
+
+def _with_scaled_dtype(loaded: Loaded) -> VolumeMeta:
+    meta = loaded.meta
+    if meta.scaling is None:
+        return meta
+    low, high = loaded.voxels.min(), loaded.voxels.max()
+    wide = scaled_dtype(loaded.voxels.dtype, meta.scaling.slope, meta.scaling.inter, low, high)
+    return replace(meta, scaling=replace(meta.scaling, dtype=wide))
+
+
+def _window(meta: VolumeMeta, statistics: Statistics) -> tuple[float, float] | None:
+    """The source's own display range, else the 1st to 99th percentile, else (flat in between) everything."""
+    if meta.window is not None:
+        return meta.window
+    low, high = statistics.p1, statistics.p99
+    if low == high:
+        low, high = statistics.min, statistics.max
+    return (low, high) if low <= high else None
+
+
+def _ome(meta: VolumeMeta, name: str, statistics: Statistics, loaded: Loaded) -> dict[str, Any]:
+    channels = loaded.voxels.shape[meta.dims.index("c")] if "c" in meta.dims else 1
+    finite = statistics.min <= statistics.max
+    # viewers read the stored values: their display range must be in stored units
+    unscale = (lambda v: v) if meta.scaling is None or meta.kind == "label" else _unscaled(meta)
+    window = _window(meta, statistics)
+    ends = tuple(sorted((unscale(statistics.min), unscale(statistics.max)))) if finite else None
+    shown = None if window is None else tuple(sorted((unscale(window[0]), unscale(window[1]))))
+    return ome_attributes(
+        meta,
+        name,
+        data_range=None if ends is None else (ends[0], ends[1]),
+        window=None if shown is None else (shown[0], shown[1]),
+        integer=loaded.voxels.dtype.kind in "iu",
+        channels=channels,
+    )
+
+
+def _unscaled(meta: VolumeMeta) -> Any:
+    scaling = meta.scaling
+    assert scaling is not None
+    return lambda value: (value - scaling.inter) / scaling.slope

@@ -1,0 +1,170 @@
+"""Location: a URI and its options, translated for each engine. The only reader of storage options."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+from radiobject.config import current
+from radiobject.errors import ConfigError, MissingDependencyError
+
+__all__ = ["Location"]
+
+_SECRETS = frozenset(
+    {
+        "key",
+        "secret",
+        "token",
+        "password",
+        "account_key",
+        "sas_token",
+        "connection_string",
+        "credential",
+        "headers",
+        "client_kwargs",
+        "config_kwargs",
+    }
+)
+_TENSORSTORE_S3 = frozenset({"anon", "profile", "endpoint_url", "region"})
+
+
+class Location:
+    """Where something stands: a local path or any fsspec URL, with `storage_options`.
+
+    Pickles without secrets: keys, tokens and the like are dropped, and the receiving process finds its
+    credentials in its own environment.
+
+    >>> Location("s3://bucket/study", {"anon": True}).child("collections").uri
+    's3://bucket/study/collections'
+    """
+
+    def __init__(self, uri: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> None:
+        text = os.fspath(uri)
+        if not isinstance(text, str) or not text or "\0" in text:
+            raise ConfigError("uri", expected="a non-empty path or URL", got=repr(text))
+        self.options: dict[str, Any] = dict(options or {})
+        match = re.match(r"^([a-zA-Z][a-zA-Z0-9+.-]+)://", text)
+        self.scheme = match.group(1).lower() if match else "file"
+        if self.scheme in ("file", "local"):
+            text = text[match.end() :] if match else text
+            self.scheme = "file"
+            self.uri = os.path.abspath(os.path.expanduser(text))
+        else:
+            self.uri = text.rstrip("/")
+        if self.scheme == "s3":
+            self.options = {**current().s3.storage_options(), **self.options}
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a path of this machine's file system."""
+        return self.scheme == "file"
+
+    @property
+    def path(self) -> str:
+        """The local absolute path; only for local places."""
+        if not self.is_local:
+            raise ConfigError(f"path of {self.uri}", expected="a local place", got=self.scheme)
+        return self.uri
+
+    def child(self, relative: str) -> Location:
+        """The place `relative` below this one, with the same options."""
+        below = Location.__new__(Location)
+        below.options, below.scheme = self.options, self.scheme
+        below.uri = f"{self.uri}/{relative}" if relative else self.uri
+        return below
+
+    def filesystem(self) -> tuple[Any, str]:
+        """An fsspec filesystem and the root path in it. One per process: a forked child makes its own."""
+        pid = os.getpid()
+        if self._filesystem.get("pid") != pid:
+            self._filesystem.update(pid=pid, made=self._make_filesystem())
+        made: tuple[Any, str] = self._filesystem["made"]
+        return made
+
+    @cached_property
+    def _filesystem(self) -> dict[str, Any]:
+        return {}
+
+    def _make_filesystem(self) -> tuple[Any, str]:
+        import fsspec
+
+        try:
+            # listings of another writer's commits must never come from a cache
+            made: tuple[Any, str] = fsspec.core.url_to_fs(
+                self.uri, use_listings_cache=False, **self._fsspec_options()
+            )
+            return made
+        except ImportError as error:
+            extra = "s3" if self.scheme == "s3" else None
+            line = (
+                f'pip install "radiobject-zarr[{extra}]"' if extra else "install the fsspec driver it names"
+            )
+            raise MissingDependencyError(f"{self.uri}: {error}", hint=line) from error
+        except ValueError as error:
+            raise ConfigError(
+                f"uri {self.uri!r}", expected="a path or an fsspec URL", got=str(error)
+            ) from error
+
+    def _fsspec_options(self) -> dict[str, Any]:
+        options = dict(self.options)
+        if self.scheme != "s3":
+            return options
+        region = options.pop("region", None)
+        client = dict(options.pop("client_kwargs", {}))
+        config = dict(options.pop("config_kwargs", {}))
+        if region:
+            client.setdefault("region_name", region)
+        if options.get("endpoint_url"):
+            # servers other than AWS commonly know neither bucket host names nor the newer checksums
+            config.setdefault("s3", {"addressing_style": "path"})
+            config.setdefault("request_checksum_calculation", "when_required")
+        return {**options, "client_kwargs": client, "config_kwargs": config}
+
+    def kvstore(self, relative: str = "") -> dict[str, Any] | None:
+        """The tensorstore kvstore spec of a folder below, or None when tensorstore cannot express it."""
+        tail = f"{relative}/" if relative else ""
+        if self.is_local:
+            return {"driver": "file", "path": f"{self.uri}/{tail}"}
+        parts = urlsplit(self.uri)
+        if self.scheme in ("http", "https") and not self.options:
+            return {
+                "driver": "http",
+                "base_url": f"{parts.scheme}://{parts.netloc}",
+                "path": f"{parts.path}/{tail}",
+            }
+        if self.scheme == "s3" and set(self.options) <= _TENSORSTORE_S3:
+            prefix = parts.path.strip("/")
+            spec: dict[str, Any] = {
+                "driver": "s3",
+                "bucket": parts.netloc,
+                "path": f"{prefix}/{tail}" if prefix else tail,
+            }
+            if self.options.get("endpoint_url"):
+                spec["endpoint"] = self.options["endpoint_url"]
+            spec["aws_region"] = self.options.get("region") or os.environ.get("AWS_REGION", "us-east-1")
+            if self.options.get("anon"):
+                spec["aws_credentials"] = {"type": "anonymous"}
+            elif self.options.get("profile"):
+                spec["aws_credentials"] = {"type": "profile", "profile": self.options["profile"]}
+            return spec
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Location) and (self.uri, self.options) == (other.uri, other.options)
+
+    def __hash__(self) -> int:
+        return hash(self.uri)
+
+    def __repr__(self) -> str:
+        return f"Location({self.uri!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        options = {k: v for k, v in self.options.items() if k not in _SECRETS}
+        return {"uri": self.uri, "scheme": self.scheme, "options": options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)

@@ -1,0 +1,1 @@
+"""What a user holds in hand: RadiObject, VolumeCollection, Volume, their tables and indexes."""

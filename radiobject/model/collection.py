@@ -1,0 +1,218 @@
+"""VolumeCollection: one imaging layer of a study, its volume table and its volumes. Views are immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from radiobject.errors import UnknownIdError
+from radiobject.model.dataframe import Dataframe
+from radiobject.model.index import Index, select_labels, select_positions
+from radiobject.model.study import Study
+from radiobject.model.volume import Volume
+
+__all__ = ["ILoc", "Loc", "VolumeCollection", "matching_rows"]
+
+V = TypeVar("V")
+
+
+class ILoc(Generic[V]):
+    """`x.iloc[key]`: by position."""
+
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
+
+    def __getitem__(self, key: Any) -> V:
+        picked: V = self._owner._pick(select_positions(key, len(self._owner), "iloc"))
+        return picked
+
+
+class Loc(Generic[V]):
+    """`x.loc[key]`: by id."""
+
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
+
+    def __getitem__(self, key: Any) -> V:
+        picked: V = self._owner._pick(self._owner._locate(key))
+        return picked
+
+
+class VolumeCollection:
+    """Volumes of one kind (a modality, a series, a segmentation) with one row of `obs` each.
+
+    `iloc[int]`, `loc[str]` and a `sel` that finds one give a `Volume`; every other selection gives a view
+    that keeps the order of the collection. Nothing is read before voxels are indexed.
+    """
+
+    def __init__(self, study: Study, name: str, positions: npt.NDArray[np.int64] | None = None) -> None:
+        self._study, self.name = study, name
+        self._entry = study.entry(name)
+        self._positions = positions
+
+    @property
+    def uri(self) -> str | None:
+        """URL of the collection's folder; None for a view."""
+        return None if self.is_view else f"{self._study.location.uri}/{self._entry.path}"
+
+    @property
+    def is_view(self) -> bool:
+        """Whether this is a part of the stored collection."""
+        return self._positions is not None
+
+    @property
+    def kind(self) -> str:
+        """ "image" or "label"."""
+        return self._entry.kind
+
+    @property
+    def backend(self) -> str:
+        """Name of the array backend."""
+        return self._entry.backend
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """Voxels along x, y, z when all volumes have the same, else None."""
+        if not self.is_view or self._entry.shape is not None:
+            return self._entry.shape if len(self) else None
+        frame = self.obs.to_arrow(["dim_x", "dim_y", "dim_z"])
+        shapes = {(r["dim_x"], r["dim_y"], r["dim_z"]) for r in frame.to_pylist()}
+        return shapes.pop() if len(shapes) == 1 else None
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all volumes have one spatial shape."""
+        return self.shape is not None
+
+    @property
+    def obs(self) -> Dataframe:
+        """The volume table, narrowed to this view."""
+        return Dataframe(self._study.obs(self.name), self._positions)
+
+    volumes = obs
+
+    def to_obs(self) -> Any:
+        """The volume table as a pandas DataFrame."""
+        return self.obs.read()
+
+    @property
+    def index(self) -> Index:
+        """Volume ids, in order."""
+        whole = self._study.index(self.name)
+        return whole if self._positions is None else whole.take(self._positions)
+
+    @property
+    def obs_ids(self) -> list[str]:
+        """Volume ids, in order."""
+        return self.index.to_list()
+
+    @property
+    def obs_subject_ids(self) -> list[str]:
+        """The subject of each volume, in order."""
+        column = self._study.obs(self.name).column("obs_subject_id")
+        ids: list[str] = (column if self._positions is None else column.take(self._positions)).to_pylist()
+        return ids
+
+    @property
+    def subjects(self) -> Index:
+        """The subjects that have volumes here, each once, in order of first appearance."""
+        return Index(dict.fromkeys(self.obs_subject_ids), "obs_subject_id")
+
+    @property
+    def iloc(self) -> ILoc[Any]:
+        """Select by position."""
+        return ILoc(self)
+
+    @property
+    def loc(self) -> Loc[Any]:
+        """Select by obs_id."""
+        return Loc(self)
+
+    def sel(self, subject: str | Sequence[str] | None = None, **columns: Any) -> Any:
+        """Select by subject and by values of obs columns (`session="pre"`, `run=[1, 2]`).
+
+        One match gives the `Volume`, otherwise a view. `UnknownIdError` when a subject has no volume here.
+        """
+        positions = self._rows()
+        if subject is not None:
+            wanted = [subject] if isinstance(subject, str) else list(subject)
+            of_subject = self._study.positions_of_subjects(self.name, wanted)
+            positions = np.intersect1d(positions, of_subject)
+            if not len(positions):
+                raise UnknownIdError(
+                    f"subject {subject!r}", expected=f"a subject with a volume in {self.name!r}"
+                )
+        if columns:
+            positions = np.intersect1d(positions, matching_rows(self._study, self.name, columns))
+        if len(positions) == 1:
+            return self._study.volume(self.name, int(positions[0]))
+        return VolumeCollection(self._study, self.name, positions)
+
+    def groupby_subject(self) -> Iterator[tuple[str, VolumeCollection]]:
+        """`(subject, view of its volumes)`, subjects in order of first appearance."""
+        rows = self._rows()
+        groups: dict[str, list[int]] = {}
+        for position, subject in zip(rows, self.obs_subject_ids, strict=True):
+            groups.setdefault(subject, []).append(int(position))
+        for subject, positions in groups.items():
+            yield subject, VolumeCollection(self._study, self.name, np.array(positions, dtype=np.int64))
+
+    def head(self, n: int = 5) -> VolumeCollection:
+        """The first `n` volumes."""
+        return VolumeCollection(self._study, self.name, self._rows()[: max(n, 0)])
+
+    def _rows(self) -> npt.NDArray[np.int64]:
+        if self._positions is None:
+            return np.arange(self._entry.n_volumes, dtype=np.int64)
+        return self._positions
+
+    def _locate(self, key: Any) -> int | npt.NDArray[np.int64]:
+        return select_labels(key, self.index, f"{self.name}.loc")
+
+    def _pick(self, picked: int | npt.NDArray[np.int64]) -> Volume | VolumeCollection:
+        if isinstance(picked, int):
+            row = picked if self._positions is None else int(self._positions[picked])
+            return self._study.volume(self.name, row)
+        return VolumeCollection(self._study, self.name, self._rows()[picked])
+
+    def __len__(self) -> int:
+        return self._entry.n_volumes if self._positions is None else len(self._positions)
+
+    def __iter__(self) -> Iterator[Volume]:
+        for position in self._rows():
+            yield self._study.volume(self.name, int(position))
+
+    def __getitem__(self, obs_id: str) -> Any:
+        return self.loc[obs_id]
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.shape)) if self.shape else "mixed shapes"
+        view = "view of " if self.is_view else ""
+        return (
+            f"<VolumeCollection {view}{self.name}: {len(self)} {self.kind} volumes, {size}, {self.backend}>"
+        )
+
+
+def matching_rows(study: Study, name: str, columns: dict[str, Any]) -> npt.NDArray[np.int64]:
+    """Rows of a collection whose columns equal the values (or one of a list of them)."""
+    table = study.obs(name)
+    if unknown := [c for c in columns if c not in table.schema.names or c.startswith("_")]:
+        raise UnknownIdError(f"columns {unknown} of {name!r}", expected=f"some of {Dataframe(table).columns}")
+    rows = table.read(list(columns))
+    keep = np.ones(rows.num_rows, dtype=bool)
+    for column, value in columns.items():
+        values = value if isinstance(value, list | tuple | set | frozenset) else [value]
+        keep &= _one_of(rows[column], values)
+    return np.flatnonzero(keep)
+
+
+def _one_of(column: Any, values: Iterable[Any]) -> npt.NDArray[np.bool_]:
+    found = np.zeros(len(column), dtype=bool)
+    for value in values:
+        same = pc.is_null(column) if value is None else pc.equal(column, value)
+        found |= pc.fill_null(same, fill_value=False).to_numpy(zero_copy_only=False)
+    return found

@@ -1,0 +1,335 @@
+"""RadiObject: a study. Its subject table, its collections, its views."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from radiobject.config import WriteConfig
+from radiobject.errors import ConfigError, CorruptObjectError, UnknownIdError
+from radiobject.executor import Progress
+from radiobject.format.catalog import Catalog
+from radiobject.model.collection import ILoc, Loc, VolumeCollection, matching_rows
+from radiobject.model.dataframe import Dataframe
+from radiobject.model.index import Index, select_labels
+from radiobject.model.study import Study
+from radiobject.model.volume import Volume
+
+__all__ = ["RadiObject"]
+
+_PIN = re.compile(r"^(?P<uri>.*?)@(?P<version>\d+)(?:#sha256:(?P<hash>[0-9a-f]{6,64}))?$")
+
+
+class RadiObject:
+    """A radiology study: subjects (`obs_meta`) and collections of volumes, at one committed version.
+
+    Opening reads one commit. Tables are read when first needed, voxels when a volume is indexed. `uri` is a
+    path or any fsspec URL, and may end in `@7` or `@7#sha256:ab12...` to pin a version. Views (`iloc`,
+    `loc`, `sel`, `head`) cost no request, keep the study's order and narrow the collections too.
+
+    Raises `StudyNotFoundError`, `SnapshotExpiredError` for a version that was cleaned up, `FormatError` for a
+    study of a newer format.
+    """
+
+    def __init__(
+        self,
+        uri: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        text, pinned, digest = _split_pin(os.fspath(uri))
+        if version is not None and pinned is not None and version != pinned:
+            raise ConfigError(
+                f"{uri}", expected=f"version {pinned}, as the URI says", got=f"version={version}"
+            )
+        study = Study.open(text, version or pinned, backend, dict(storage_options or {}))
+        found = study.snapshot.commit.sha256
+        if digest is not None and not found.startswith(digest):
+            raise CorruptObjectError(f"{uri}", expected=f"commit {digest}", got=found[: len(digest)])
+        self._set(study, None, None, {})
+
+    def _set(
+        self,
+        study: Study,
+        positions: npt.NDArray[np.int64] | None,
+        names: tuple[str, ...] | None,
+        rows: dict[str, Any],
+    ) -> None:
+        self._study, self._positions, self._names, self._rows = study, positions, names, rows
+
+    def _view(
+        self,
+        positions: npt.NDArray[np.int64] | None = None,
+        names: tuple[str, ...] | None = None,
+        rows: dict[str, Any] | None = None,
+    ) -> RadiObject:
+        view = RadiObject.__new__(RadiObject)
+        view._set(
+            self._study,
+            self._positions if positions is None else positions,
+            self._names if names is None else names,
+            {**self._rows, **(rows or {})},
+        )
+        return view
+
+    @property
+    def uri(self) -> str | None:
+        """Where the study stands; None for a view."""
+        return None if self.is_view else self._study.location.uri
+
+    @property
+    def is_view(self) -> bool:
+        """Whether this is a part of the stored study."""
+        return self._positions is not None or self._names is not None or bool(self._rows)
+
+    @property
+    def version(self) -> int:
+        """Number of the committed version that this handle sees."""
+        return self._study.snapshot.version
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Every version that is kept, oldest first: number, time (UTC), operation, message."""
+        return [
+            {"version": c.version, "created": c.created, "operation": c.operation, "message": c.message,
+             "partial": c.partial, "sha256": c.sha256}
+            for c in Catalog(self._study.snapshot.storage).versions()
+        ]  # fmt: skip
+
+    @property
+    def collection_names(self) -> tuple[str, ...]:
+        """Names of the collections."""
+        return self._study.names if self._names is None else self._names
+
+    @property
+    def n_collections(self) -> int:
+        """Number of collections."""
+        return len(self.collection_names)
+
+    @property
+    def obs_meta(self) -> Dataframe:
+        """The subject table, narrowed to this view."""
+        return Dataframe(self._study.subjects, self._positions)
+
+    subjects = obs_meta
+
+    @property
+    def ledger(self) -> Dataframe:
+        """One row for every source ever offered: what became of it, and why."""
+        return Dataframe(self._study.snapshot.table("ledger"))
+
+    @property
+    def index(self) -> Index:
+        """Subject ids, in order."""
+        whole = self._study.index()
+        return whole if self._positions is None else whole.take(self._positions)
+
+    @property
+    def obs_subject_ids(self) -> list[str]:
+        """Subject ids, in order."""
+        return self.index.to_list()
+
+    @property
+    def all_obs_ids(self) -> list[str]:
+        """Ids of all volumes, collection by collection."""
+        return [i for name in self.collection_names for i in self.collection(name).obs_ids]
+
+    @property
+    def iloc(self) -> ILoc[RadiObject]:
+        """A view of subjects by position."""
+        return ILoc(self)
+
+    @property
+    def loc(self) -> Loc[RadiObject]:
+        """A view of subjects by id."""
+        return Loc(self)
+
+    def sel(self, subject: str | Sequence[str] | None = None, **columns: Any) -> RadiObject:
+        """A view by subject and by values: columns of `obs_meta` pick subjects, those of `obs` pick volumes.
+
+        `radi.sel(dx="AD", session="pre")` keeps the subjects with that diagnosis and, in every collection
+        that has sessions, the volumes of that session.
+        """
+        view = self
+        if subject is not None:
+            view = view.loc[[subject] if isinstance(subject, str) else list(subject)]
+        meta = {k: v for k, v in columns.items() if k in self._study.subjects.schema.names}
+        rows = {k: v for k, v in columns.items() if k not in meta}
+        for column in rows:
+            if not any(column in self._study.obs(n).schema.names for n in self.collection_names):
+                raise UnknownIdError(
+                    f"column {column!r}", expected=f"a column of obs_meta {self.obs_meta.columns} or obs"
+                )
+        if meta:
+            frame = view.obs_meta.read(list(meta))
+            keep = np.ones(len(frame), dtype=bool)
+            for column, value in meta.items():
+                values = value if isinstance(value, list | tuple | set | frozenset) else [value]
+                keep &= frame[column].isin(list(values)).to_numpy(dtype=bool)
+            view = view.iloc[keep]
+        return view._view(rows=rows) if rows else view
+
+    def head(self, n: int = 5) -> RadiObject:
+        """The first `n` subjects."""
+        return self.iloc[: max(n, 0)]
+
+    def tail(self, n: int = 5) -> RadiObject:
+        """The last `n` subjects."""
+        return self.iloc[max(len(self) - n, 0) :]
+
+    def select_collections(self, names: Sequence[str]) -> RadiObject:
+        """A view with only these collections."""
+        for name in names:
+            self._study.entry(name)
+        return self._view(names=tuple(n for n in self.collection_names if n in set(names)))
+
+    def collection(self, name: str) -> VolumeCollection:
+        """The collection of that name, narrowed to this view's subjects."""
+        if name not in self.collection_names:
+            raise UnknownIdError(f"collection {name!r}", expected=f"one of {list(self.collection_names)}")
+        if not self.is_view:
+            return VolumeCollection(self._study, name)
+        positions = None
+        if self._positions is not None:
+            positions = self._study.positions_of_subjects(name, self.obs_subject_ids)
+        if self._rows:
+            table = self._study.obs(name)
+            known = {k: v for k, v in self._rows.items() if k in table.schema.names}
+            fitting = matching_rows(self._study, name, known)
+            positions = fitting if positions is None else np.intersect1d(positions, fitting)
+        return VolumeCollection(self._study, name, positions)
+
+    def get_volume(self, obs_id: str) -> Volume:
+        """The volume of that id, in whichever collection it is."""
+        for name in self.collection_names:
+            collection = self.collection(name)
+            if obs_id in collection.index:
+                found: Volume = collection.loc[obs_id]
+                return found
+        raise UnknownIdError(f"obs_id {obs_id!r}", expected=f"a volume of {', '.join(self.collection_names)}")
+
+    def validate(self, level: Literal["quick", "standard", "full"] = "quick", *, strict: bool = False) -> Any:
+        """Check the study against its commit; see `radiobject.format.integrity`. `strict` raises."""
+        from radiobject.format.integrity import validate
+
+        return validate(self._study.snapshot, level, strict=strict)
+
+    @classmethod
+    def from_niftis(
+        cls,
+        uri: str | os.PathLike[str],
+        images: Mapping[str, Any],
+        obs_meta: Any = None,
+        *,
+        obs: Mapping[str, Any] | None = None,
+        validate_alignment: bool = False,
+        labels: Any = None,
+        axis4: Literal["auto", "time", "channel"] = "auto",
+        write: WriteConfig | None = None,
+        errors: Literal["raise", "collect"] = "raise",
+        resume: bool = False,
+        progress: bool | Progress | None = None,
+        executor: Literal["threads", "serial"] = "threads",
+        workers: int | None = None,
+        message: str = "",
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> RadiObject:
+        """Create a study from NIfTI files, nibabel images or arrays, in one commit, and open it.
+
+        Parameters
+        ----------
+        images
+            `{collection: source}`: a glob, a directory, a list of sources, or a list of `(source, subject)`.
+            A source is a path or URL, a nibabel image, or `(array x, y, z[, t], affine)`.
+        obs_meta
+            DataFrame with `obs_subject_id` and any columns; without it the subjects come from the images.
+        obs
+            `{collection: DataFrame}` with `obs_id` (or `obs_subject_id`) and columns to keep with volumes.
+        validate_alignment
+            Require that every collection has the same subjects.
+        labels
+            Collections that are label maps: a list of names, or `{name: {value: "text"}}`.
+        axis4
+            What a fourth axis is; "auto" believes the header, and refuses when it says nothing.
+        errors
+            "raise": every source is tried, and if any failed nothing is committed and `IngestError.report`
+            lists them. "collect": the good ones are committed, `radi.ledger` has the rest.
+        resume
+            Keep the volumes that an interrupted run of the same plan has finished.
+        """
+        from radiobject.ingest import ingest
+
+        snapshot = ingest(
+            os.fspath(uri),
+            images,
+            obs_meta,
+            obs=obs,
+            validate_alignment=validate_alignment,
+            labels=labels,
+            axis4=axis4,
+            write=write,
+            errors=errors,
+            resume=resume,
+            progress=progress,
+            executor=executor,
+            workers=workers,
+            message=message,
+            backend=backend,
+            storage_options=dict(storage_options or {}),
+        )
+        return cls._of(Study(snapshot))
+
+    from_images = from_niftis
+
+    @classmethod
+    def _of(cls, study: Study) -> RadiObject:
+        radi = cls.__new__(cls)
+        radi._set(study, None, None, {})
+        return radi
+
+    def _locate(self, key: Any) -> int | npt.NDArray[np.int64]:
+        return select_labels(key, self.index, "loc")
+
+    def _pick(self, picked: int | npt.NDArray[np.int64]) -> RadiObject:
+        chosen = np.array([picked], dtype=np.int64) if isinstance(picked, int) else picked
+        if self._positions is not None:
+            chosen = self._positions[chosen]
+        return self._view(positions=chosen)
+
+    def __getattr__(self, name: str) -> VolumeCollection:
+        # only reached for what is no attribute; underscored names must not look for a study (pickle, copy)
+        if not name.startswith("_") and name in self.collection_names:
+            return self.collection(name)
+        raise AttributeError(f"RadiObject has no attribute or collection {name!r}")
+
+    def __getitem__(self, subject: str) -> RadiObject:
+        return self.loc[subject]
+
+    def __len__(self) -> int:
+        return self._study.subjects.num_rows if self._positions is None else len(self._positions)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.collection_names)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.collection_names]
+
+    def __repr__(self) -> str:
+        place = f"view of {self._study.location.uri}" if self.is_view else self._study.location.uri
+        lines = [f"<RadiObject {place} version {self.version}: {len(self)} subjects>"]
+        lines += [f"  {name}: {self.collection(name)!r}" for name in self.collection_names]
+        return "\n".join(lines)
+
+
+def _split_pin(uri: str) -> tuple[str, int | None, str | None]:
+    match = _PIN.match(uri)
+    if match is None or os.path.exists(uri):
+        return uri, None, None
+    return match["uri"], int(match["version"]), match["hash"]

@@ -1,0 +1,139 @@
+"""Study: one open snapshot, shared by the RadiObject, its collections and their volumes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from radiobject import measuring
+from radiobject.backends import get_backend
+from radiobject.backends.base import Backend
+from radiobject.errors import CapabilityError, UnknownIdError
+from radiobject.format.catalog import Catalog, Snapshot
+from radiobject.format.commit import CollectionEntry
+from radiobject.format.meta import row_meta
+from radiobject.format.tables import Table
+from radiobject.geometry.affine import Affine
+from radiobject.location import Location
+from radiobject.model.index import Index
+from radiobject.model.volume import Volume
+from radiobject.storage import Storage, check_key
+
+__all__ = ["Study"]
+
+_OPENING = ("obs_id", "obs_subject_id", "_path", "_hint", "_volume", "affine")
+
+
+class Study:
+    """A snapshot with its backends. Immutable; pickles as location and version."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._backends: dict[str, Backend] = {}
+        self._indexes: dict[str, Index] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls, uri: str, version: int | None, backend: str | None, options: dict[str, Any] | None
+    ) -> Study:
+        """Read one commit. `backend` only says what the caller expects; the commit knows."""
+        catalog = Catalog(Storage(Location(uri, options)))
+        snapshot = catalog.latest() if version is None else catalog.snapshot(version)
+        found = {entry.backend for entry in snapshot.commit.collections}
+        if backend is not None and found - {backend}:
+            raise CapabilityError(
+                f"{uri}",
+                expected=f"collections on {backend!r}",
+                got=f"{sorted(found)}",
+                hint="Leave backend= out: the study knows its own.",
+            )
+        return cls(snapshot)
+
+    @property
+    def location(self) -> Location:
+        """Where the study stands."""
+        return self.snapshot.storage.location
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all collections, in their order."""
+        return tuple(entry.name for entry in self.snapshot.commit.collections)
+
+    def entry(self, name: str) -> CollectionEntry:
+        """A collection as the commit has it."""
+        entry = self.snapshot.commit.collection(name)
+        if entry is None:
+            raise UnknownIdError(
+                f"collection {name!r} of {self.location.uri}", expected=f"one of {list(self.names)}"
+            )
+        return entry
+
+    @property
+    def subjects(self) -> Table:
+        """The table obs_meta."""
+        return self.snapshot.table("obs_meta")
+
+    def obs(self, name: str) -> Table:
+        """The volume table of a collection."""
+        return self.snapshot.table("obs", name)
+
+    def index(self, name: str = "") -> Index:
+        """All ids of a collection's volumes, or of the subjects when `name` is empty."""
+        with self._lock:
+            if name not in self._indexes:
+                table = self.obs(name) if name else self.subjects
+                kind = "obs_id" if name else "obs_subject_id"
+                self._indexes[name] = Index(table.ids(), kind, checked=True)
+            return self._indexes[name]
+
+    def positions_of_subjects(self, name: str, subjects: Iterable[str]) -> npt.NDArray[np.int64]:
+        """Which volumes of a collection belong to these subjects."""
+        column = self.obs(name).column("obs_subject_id")
+        wanted = list(subjects)
+        if len(wanted) == 1:
+            found = pc.equal(column, wanted[0])
+        else:
+            found = pc.is_in(column, value_set=pa.array(wanted, pa.string()))
+        positions: npt.NDArray[np.int64] = pc.indices_nonzero(found).to_numpy().astype(np.int64)
+        return positions
+
+    def volume(self, name: str, position: int) -> Volume:
+        """Open the volume in row `position` of a collection; costs no request once its rows are in memory."""
+        obs_id, subject, path, hint, text, matrix = self.obs(name).record(position, _OPENING)
+        measuring.add("volumes_opened")
+        handle = self.backend(self.entry(name).backend).open_volume(check_key(path), hint)
+        return Volume(
+            handle,
+            row_meta(text),
+            Affine(np.array(matrix, dtype=np.float64).reshape(4, 4)),
+            obs_id=obs_id,
+            obs_subject_id=subject,
+            row=partial(self.row, name, position),
+        )
+
+    def row(self, name: str, position: int) -> dict[str, Any]:
+        """The visible columns of one volume's row."""
+        table = self.obs(name)
+        columns = tuple(c for c in table.schema.names if not c.startswith("_"))
+        return dict(zip(columns, table.record(position, columns), strict=True))
+
+    def backend(self, name: str) -> Backend:
+        """The backend of that name at this place; one instance a study."""
+        with self._lock:
+            if name not in self._backends:
+                self._backends[name] = get_backend(name, self.location)
+            return self._backends[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"snapshot": self.snapshot}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["snapshot"])  # type: ignore[misc]

@@ -1,0 +1,359 @@
+"""Storage: the one door through which tables, commits, journals and volume objects pass as bytes.
+
+Local files go by the operating system's own calls, so that durability and exclusive creation are ours to
+promise; everything else goes by fsspec.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from radiobject import measuring
+from radiobject.errors import (
+    CapabilityError,
+    ConcurrencyError,
+    CorruptObjectError,
+    FormatError,
+    MissingObjectError,
+    RadiObjectError,
+    StorageError,
+    StorageFullError,
+    StorageReadOnlyError,
+)
+from radiobject.location import Location
+
+__all__ = ["ObjectInfo", "Storage", "check_key"]
+
+T = TypeVar("T")
+
+_CREATES = frozenset({"file", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
+_memory_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object: key relative to the storage, size, and modification time by the store's clock (seconds)."""
+
+    key: str
+    bytes: int
+    mtime: float
+
+
+def check_key(key: str) -> str:
+    """Refuse any key that could leave the storage: absolute, `..`, a scheme, backslash, NUL.
+
+    >>> check_key("tables/obs_meta/a.parquet")
+    'tables/obs_meta/a.parquet'
+    """
+    segments = key.split("/")
+    if not key or "\\" in key or "\0" in key or "://" in key or any(s in ("", ".", "..") for s in segments):
+        raise FormatError("path", expected="a relative path inside the study", got=repr(key))
+    return key
+
+
+class Storage:
+    """Objects below one `Location`, addressed by relative keys with forward slashes.
+
+    Every call raises from our tree and names the object: `MissingObjectError`, `StorageReadOnlyError`,
+    `StorageFullError`, or `StorageError` for the rest. Safe to share between threads; pickles.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+
+    @property
+    def creates_exclusively(self) -> bool:
+        """Whether `create` is known to let exactly one of two writers win here."""
+        return self.location.scheme in _CREATES
+
+    def read(self, key: str) -> bytes:
+        """The whole object."""
+
+        def local(path: str) -> bytes:
+            with open(path, "rb") as file:
+                return file.read()
+
+        data: bytes = self._call("read", key, local, lambda fs, path: fs.cat_file(path))
+        measuring.add("bytes_read", len(data))
+        return data
+
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Bytes `start:stop` of the object; fewer came than asked for is `CorruptObjectError`."""
+
+        def local(path: str) -> bytes:
+            with open(path, "rb", buffering=0) as file:
+                return os.pread(file.fileno(), stop - start, start)
+
+        if stop <= start:
+            return b""
+        data: bytes = self._call(
+            "read", key, local, lambda fs, path: fs.cat_file(path, start=start, end=stop)
+        )
+        measuring.add("bytes_read", len(data))
+        if len(data) != stop - start:
+            raise CorruptObjectError(
+                f"{self.location.uri}/{key}",
+                expected=f"bytes {start} to {stop}",
+                got=f"{len(data)} bytes",
+                hint="The object is shorter than when it was committed; restore it or ingest it again.",
+            )
+        return data
+
+    def size(self, key: str) -> int | None:
+        """Size in bytes, None when there is no such object."""
+        try:
+            return self._call(
+                "size", key, lambda path: os.stat(path).st_size, lambda fs, path: int(fs.info(path)["size"])
+            )
+        except MissingObjectError:
+            return None
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write an object at its own key; local folders are made as needed."""
+
+        def local(path: str) -> None:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(data)
+
+        self._call("write", key, local, lambda fs, path: fs.pipe_file(path, data))
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Overwrite an object so that a reader sees the old bytes or the new ones."""
+
+        def local(path: str) -> None:
+            temporary = f"{path}.{secrets.token_hex(8)}.tmp"
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            try:
+                with open(temporary, "wb") as file:
+                    file.write(data)
+                os.replace(temporary, path)
+            finally:
+                if os.path.lexists(temporary):
+                    os.unlink(temporary)
+
+        self._call("replace", key, local, lambda fs, path: fs.pipe_file(path, data))
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Create an object durably unless the key is taken.
+
+        True: it is ours, whole and on disk. False or an exception: the answer may lie, read the key back
+        (a retry inside a client can meet its own first success).
+        """
+        if not self.creates_exclusively:
+            raise ConcurrencyError(
+                f"{self.location.uri}",
+                expected=f"a store with exclusive creation ({', '.join(sorted(_CREATES))})",
+                got=self.location.scheme,
+                hint="Pass single_writer=True if you are sure to be the only writer.",
+            )
+        if self.location.scheme == "memory":
+            with _memory_lock:
+                if self.size(key) is not None:
+                    return False
+                self.write(key, data)
+                return True
+        return self._call(
+            "create",
+            key,
+            lambda path: _create_local(path, data),
+            lambda fs, path: _create_remote(fs, path, data),
+        )
+
+    def delete(self, key: str) -> None:
+        """Remove an object; silent when there is none."""
+        try:
+            self._call("delete", key, os.unlink, lambda fs, path: fs.rm_file(path))
+        except MissingObjectError:
+            return
+
+    def list(self, prefix: str = "") -> list[ObjectInfo]:
+        """Every object below `prefix`, in key order."""
+
+        def local(path: str) -> list[ObjectInfo]:
+            return list(_walk(path, prefix))
+
+        def remote(fs: Any, path: str) -> list[ObjectInfo]:
+            found = fs.find(path, detail=True)
+            return [
+                ObjectInfo(_below(name, path, prefix), int(info["size"]), _mtime(info))
+                for name, info in found.items()
+            ]
+
+        if self.location.scheme in ("http", "https"):
+            raise CapabilityError(f"{self.location.uri}", expected="a store that can list", got="plain HTTP")
+        try:
+            found = self._call("list", prefix, local, remote)
+        except MissingObjectError:
+            return []
+        return sorted(found, key=lambda info: info.key)
+
+    def is_empty(self) -> bool:
+        """Whether nothing stands at the location itself; looks no deeper than one level."""
+
+        def local(path: str) -> bool:
+            with os.scandir(path) as entries:
+                return next(entries, None) is None
+
+        try:
+            return self._call("list", "", local, lambda fs, path: not fs.ls(path, detail=False))
+        except MissingObjectError:
+            return True
+
+    def delete_tree(self, prefix: str) -> None:
+        """Remove every object below `prefix`, and the empty folders that a local disk keeps."""
+        for info in self.list(prefix):
+            self.delete(info.key)
+        if self.location.is_local:
+            top = os.path.join(self.location.path, check_key(prefix))
+            for folder, _, _ in os.walk(top, topdown=False):
+                with _mapped(f"{self.location.uri}/{prefix}"):
+                    os.rmdir(folder)
+
+    def make_durable(self) -> None:
+        """Return once everything written here so far survives a power cut (object stores always do)."""
+        if not self.location.is_local:
+            return
+
+        def local(path: str) -> None:
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                _syncfs(folder)
+            finally:
+                os.close(folder)
+
+        self._call("sync", "", local, lambda fs, path: None)
+
+    def _call(
+        self, operation: str, key: str, local: Callable[[str], T], remote: Callable[[Any, str], T]
+    ) -> T:
+        """The single place that every request passes: it counts, checks the key and maps errors."""
+        measuring.add("requests")
+        measuring.add(f"door_{operation}")
+        if key:
+            check_key(key)
+        with _mapped(f"{self.location.uri}/{key}" if key else self.location.uri):
+            if self.location.is_local:
+                return local(os.path.join(self.location.path, key) if key else self.location.path)
+            fs, root = self.location.filesystem()
+            return remote(fs, f"{root}/{key}" if key else root)
+
+    def __repr__(self) -> str:
+        return f"Storage({self.location.uri!r})"
+
+
+@contextmanager
+def _mapped(where: str) -> Iterator[None]:
+    try:
+        yield
+    except RadiObjectError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingObjectError(where, expected="an object", got="nothing there") from error
+    except PermissionError as error:
+        raise StorageReadOnlyError(where, got=str(error), hint="Check the rights of this place.") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError(where, got=str(error), hint="Free some space and run again.") from error
+        if error.errno == errno.EROFS:
+            raise StorageReadOnlyError(
+                where, got=str(error), hint="Choose a place you can write to."
+            ) from error
+        raise StorageError(where, got=f"{type(error).__name__}: {error}") from error
+    except Exception as error:
+        # drivers raise their client's own exceptions (botocore, aiohttp, azure); none of them may leave here
+        raise StorageError(where, got=f"{type(error).__name__}: {error}") from error
+
+
+def _create_local(path: str, data: bytes) -> bool:
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = f"{path}.{secrets.token_hex(8)}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            _link_new(temporary, path)
+        except FileExistsError:
+            return False
+    finally:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    return True
+
+
+def _link_new(temporary: str, path: str) -> None:
+    """Give the temporary file its name unless the name is taken (then FileExistsError)."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # some FUSE and network mounts have no links; the kernel's exclusive rename does the same
+        rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        at_cwd, no_replace = -100, 1
+        if rename is None:
+            raise
+        if rename(at_cwd, os.fsencode(temporary), at_cwd, os.fsencode(path), no_replace) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), path) from error
+
+
+def _create_remote(fs: Any, path: str, data: bytes) -> bool:
+    try:
+        fs.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        return False
+    return True
+
+
+def _syncfs(descriptor: int) -> None:
+    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if call is None:
+        os.sync()
+        return
+    if call(descriptor) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _walk(top: str, prefix: str) -> Iterator[ObjectInfo]:
+    for entry in os.scandir(top):
+        key = f"{prefix}/{entry.name}" if prefix else entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path, key)
+        else:
+            stat = entry.stat(follow_symlinks=False)
+            yield ObjectInfo(key, stat.st_size, stat.st_mtime)
+
+
+def _below(name: str, root: str, prefix: str) -> str:
+    tail = name[name.index(root.strip("/")) + len(root.strip("/")) :].strip("/")
+    return f"{prefix}/{tail}" if prefix and tail else (tail or prefix)
+
+
+def _mtime(info: dict[str, Any]) -> float:
+    for name in ("LastModified", "last_modified", "created", "mtime", "updated"):
+        value = info.get(name)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return 0.0

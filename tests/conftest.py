@@ -1,0 +1,114 @@
+"""Fixtures that more than one wing uses: real files, and a maker of NIfTI files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+ARCHIVE = "real-data.tar.xz"
+ARCHIVE_SHA256 = "23d41459939bf10094d1f4281342d6678bae90ae7ecefe62c3b033e8eafe94cd"
+
+
+@pytest.fixture(scope="session")
+def real_data(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with dicom2nifti/, dcm_qa_ct/, totalsegmentator/, dcmqi/, niivue/ and bids/.
+
+    $RADIOBJECT_TEST_DATA names that folder, or a folder that holds the archive, or the archive; without it
+    the archive is looked for beside the checkout. Without either the test is skipped, except under CI.
+    """
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    named = os.environ.get("RADIOBJECT_TEST_DATA")
+    for place in [Path(named)] if named else [beside]:
+        if (place / "niivue").is_dir():
+            return place
+        archive = place / ARCHIVE if place.is_dir() else place
+        if archive.is_file():
+            cache = getattr(pytestconfig, "cache", None)  # absent with -p no:cacheprovider
+            return _unpacked(
+                archive, cache.mkdir("real-data") if cache else tmp_path_factory.mktemp("real-data")
+            )
+    reason = f"no real data: set RADIOBJECT_TEST_DATA to {ARCHIVE} or its unpacked folder"
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _unpacked(archive: Path, cache: Path) -> Path:
+    """The archive's content below `cache`, unpacked there at most once."""
+    target = cache / ARCHIVE_SHA256[:16]
+    if target.is_dir():
+        return target
+    with archive.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != ARCHIVE_SHA256:
+        pytest.fail(f"{archive}: expected SHA-256 {ARCHIVE_SHA256}, got {found}")
+    # Unpacked aside and renamed, so that a run beside this one never sees half of it.
+    aside = Path(tempfile.mkdtemp(dir=target.parent))
+    with tarfile.open(archive) as tar:
+        tar.extractall(aside, filter="data")
+    try:
+        aside.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        shutil.rmtree(aside)
+    return target
+
+
+@pytest.fixture(scope="session")
+def nibabel_data() -> Path:
+    """The test files that ship with nibabel."""
+    return Path(nibabel.__file__).parent / "tests" / "data"
+
+
+NiftiMaker = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def make_nifti() -> NiftiMaker:
+    """`make(array, ...)` gives the bytes of a NIfTI file, or (.hdr, .img) with pair=True.
+
+    `array` has the axes of the file, x first. `fields` go into the header as they are, last of all.
+    """
+
+    def make(
+        array: npt.NDArray[Any],
+        *,
+        affine: npt.NDArray[np.float64] | None = None,
+        version: int = 1,
+        order: str = "<",
+        pair: bool = False,
+        extensions: Sequence[tuple[int, bytes]] = (),
+        fields: Mapping[str, Any] | None = None,
+        lead: bytes = b"",
+        tail: bytes = b"",
+    ) -> Any:
+        name = f"Nifti{version}{'Pair' if pair else ''}Header"
+        header = getattr(getattr(nibabel, f"nifti{version}"), name)(endianness=order)
+        header.set_data_shape(array.shape)
+        header.set_data_dtype(array.dtype.newbyteorder(order))
+        header["scl_slope"], header["scl_inter"] = 1, 0
+        header.set_sform(np.diag([2.0, 2.5, 3.0, 1.0]) if affine is None else affine, 1)
+        beside = b"\1\0\0\0" if extensions else bytes(4)
+        for code, content in extensions:
+            size = -(-(8 + len(content)) // 16) * 16
+            beside += np.array([size, code], order + "i4").tobytes() + content.ljust(size - 8, b"\0")
+        header["vox_offset"] = len(lead) if pair else header.sizeof_hdr + len(beside)
+        for key, value in (fields or {}).items():
+            header[key] = value
+        voxels = array.astype(array.dtype.newbyteorder(order)).tobytes(order="F")
+        front = header.binaryblock + beside
+        return (front, lead + voxels + tail) if pair else front + voxels + tail
+
+    return make
