@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,12 @@ from radiobject.errors import ConfigError, MissingDependencyError
 from radiobject.executor import Progress, progress_bar, run
 from radiobject.format.meta import VolumeMeta
 from radiobject.geometry.affine import Affine
+from radiobject.model.radi_object import RadiObject
 
-__all__ = ["Cohort", "cohort"]
+__all__ = ["LABELS", "Cohort", "cohort", "study"]
+
+LABELS = {1: "grey matter", 2: "white matter"}
+"""What the values of the collection `seg` mean."""
 
 _PREFIX = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 _CONTROLS = 7
@@ -87,6 +92,39 @@ def cohort(
         for name in ("T1w", "seg")
     }
     return Cohort(place, images, _subjects(n, seed))
+
+
+def study(
+    n: int = 3,
+    uri: str | os.PathLike[str] | None = None,
+    *,
+    spacing: float = 4.0,
+    seed: int = 0,
+    progress: bool | Progress | None = None,
+) -> RadiObject:
+    """A study of `n` subjects with the collections `T1w` and `seg`, ingested from the files of `cohort`.
+
+    Without `uri` it stands in a fresh temporary folder, which is yours to delete. At the default spacing of
+    4 mm a volume is 49 x 58 x 47 voxels and three subjects take about a second.
+
+    Raises `StudyExistsError` when a study stands at `uri`, and what `cohort` raises.
+
+    >>> radi = study(1)
+    >>> radi.T1w.iloc[0]
+    <Volume sub-01_T1w 49x58x47 int16 4x4x4 mm RAS>
+    >>> radi.seg.iloc[0][:].max()
+    np.uint8(2)
+    """
+    with tempfile.TemporaryDirectory(prefix="radiobject-cohort-") as folder:
+        files = cohort(folder, n, seed, spacing=spacing, progress=progress)
+        return RadiObject.from_niftis(
+            uri or Path(tempfile.mkdtemp(prefix="radiobject-study-")) / "study",
+            files.images,
+            files.obs_meta,
+            labels={"seg": LABELS},
+            progress=progress,
+            message=f"example cohort of {n}",
+        )
 
 
 def _subjects(n: int, seed: int) -> pd.DataFrame:

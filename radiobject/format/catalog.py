@@ -18,6 +18,7 @@ from radiobject.errors import (
     CorruptObjectError,
     FormatError,
     MissingObjectError,
+    RadiObjectError,
     SnapshotExpiredError,
     StorageError,
     StudyNotFoundError,
@@ -54,6 +55,21 @@ class Snapshot:
         """The version's number."""
         return self.commit.version
 
+    def explain(self, error: MissingObjectError) -> RadiObjectError:
+        """The error to raise for an object that is gone: that the version expired, where it did."""
+        try:
+            newest = Catalog(self.storage).latest().commit
+        except RadiObjectError:
+            return error
+        if self.version >= newest.oldest:
+            return error
+        return SnapshotExpiredError(
+            f"version {self.version} of {self.storage.location.uri}",
+            expected=f"a version from {newest.oldest} on",
+            got="one whose objects clean-up has removed",
+            hint="Open the study again.",
+        )
+
     def table(self, name: str, collection: str = "") -> Table:
         """The table `name` of a collection, or of the study when `collection` is empty."""
         with self._lock:
@@ -66,7 +82,7 @@ class Snapshot:
                     )
                 parts = (entry.tables if entry else self.commit.tables).get(name, ())
                 label = f"{entry.path.rsplit('/', 1)[-1]}/{name}" if entry else name
-                self._tables[collection, name] = Table(self.storage, label, parts, _EMPTY[name])
+                self._tables[collection, name] = Table(self.storage, label, parts, _EMPTY[name], self.explain)
             return self._tables[collection, name]
 
     def __reduce__(self) -> tuple[Any, ...]:

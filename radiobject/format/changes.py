@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from radiobject.errors import (
     AlignmentError,
@@ -20,6 +19,7 @@ from radiobject.errors import (
 from radiobject.format.catalog import Snapshot
 from radiobject.format.commit import Change, CollectionEntry, Commit
 from radiobject.format.layout import collection_path
+from radiobject.format.rows import MAX_PARTS, compacted, differing_rows, select_rows, with_rows, without_rows
 from radiobject.format.schema import KEYS, OBS_SCHEMA, SUBJECT_SCHEMA
 from radiobject.format.tables import Part, Table, unify, write_part
 from radiobject.storage import Storage
@@ -48,6 +48,7 @@ class Edit:
     renamed_collections: dict[str, str] = field(default_factory=dict)
     subjects: pa.Table | None = None
     removed_subjects: frozenset[str] = frozenset()
+    oldest: int | None = None
     update_subjects: bool = False
     ledger: pa.Table | None = None
     compact: bool = False
@@ -122,8 +123,9 @@ class Edit:
             parts = (*draft.tables.get("ledger", ()), self._add(storage, "ledger", self.ledger))
             draft = dataclasses.replace(draft, tables={**draft.tables, "ledger": parts})
         _check_subjects(base, self, subjects_added, removed, wrong)
-        if self.compact:
-            draft = _compacted(base, draft, storage)
+        if self.oldest is not None:
+            draft = dataclasses.replace(draft, oldest=max(self.oldest, draft.oldest))
+        draft = compacted(draft, storage, 1 if self.compact else MAX_PARTS)
         change = Change(
             subjects_added=frozenset(subjects_added),
             subjects_updated=frozenset(subjects_updated),
@@ -149,7 +151,7 @@ class Edit:
                 f"subjects {sorted(missing)[:5]}", expected="subjects of the study"
             )
         if self.removed_subjects:
-            parts = _without(table, self.removed_subjects, storage)
+            parts = without_rows(table, self.removed_subjects, storage)
         if self.subjects is not None:
             unify(
                 [SUBJECT_SCHEMA, *([table.schema] if table.parts else []), self.subjects.schema], "obs_meta"
@@ -158,7 +160,7 @@ class Edit:
             twice = [i for i in ids if i in known]
             added = [i for i in ids if i not in known]
             if twice:
-                changed = _differing(table, self.subjects, twice)
+                changed = differing_rows(table, self.subjects, twice)
                 if changed and not self.update_subjects:
                     raise (wrong or MetadataError)(
                         f"obs_meta rows {changed[:5]}",
@@ -167,10 +169,12 @@ class Edit:
                         hint="Change them with obs_meta.update(...).",
                     )
                 if changed:
-                    parts = _with_rows(table, self.subjects, set(changed), storage, merge=True)
+                    parts = with_rows(table, self.subjects, set(changed), storage, merge=True)
                     updated = changed
             if added:
-                parts.append(self._add(storage, "obs_meta", _rows(self.subjects, added, "obs_subject_id")))
+                parts.append(
+                    self._add(storage, "obs_meta", select_rows(self.subjects, added, "obs_subject_id"))
+                )
         tables = (
             {**draft.tables, "obs_meta": tuple(parts)}
             if parts or "obs_meta" in draft.tables
@@ -199,11 +203,11 @@ class Edit:
                         f"volumes {sorted(missing)[:5]}", expected=f"volumes of {entry.name!r}"
                     )
                 if gone:
-                    parts = _without(table, gone, storage)
+                    parts = without_rows(table, gone, storage)
                 if name in edit.replaced:
                     rows = edit.replaced[name]
                     interim = Table(storage, f"{label}/{name}", parts, table.schema)
-                    parts = _with_rows(interim, rows, _keys(rows), storage, merge=False)
+                    parts = with_rows(interim, rows, _keys(rows), storage, merge=False)
             if name in edit.added and edit.added[name].num_rows:
                 rows = edit.added[name]
                 if existed and tables.get(name):
@@ -296,10 +300,6 @@ def _keys(rows: pa.Table | None) -> set[str]:
     return set() if rows is None else set(rows["obs_id"].to_pylist())
 
 
-def _rows(rows: pa.Table, ids: Iterable[str], key: str) -> pa.Table:
-    return rows.filter(pc.is_in(rows[key], value_set=pa.array(sorted(set(ids)), pa.string())))
-
-
 def _refuse_duplicates(
     fresh: list[str], known: set[str], collection: str, wrong: type[RadiObjectError] | None
 ) -> None:
@@ -311,54 +311,6 @@ def _refuse_duplicates(
             expected="ids that occur once in the whole study",
             got=f"{len(twice)} that are taken",
         )
-
-
-def _without(table: Table, ids: Iterable[str], storage: Storage) -> list[Part]:
-    """The table's parts without some rows; parts that hold none of them stay as they are."""
-    gone = pa.array(sorted(ids), pa.string())
-    parts = []
-    for part in table.parts:
-        if not any(part.min_id <= i.as_py() <= part.max_id for i in gone):
-            parts.append(part)
-            continue
-        rows = table.only(part)
-        kept = rows.filter(pc.invert(pc.is_in(rows[table.key], value_set=gone)))
-        if kept.num_rows == rows.num_rows:
-            parts.append(part)
-        elif kept.num_rows:
-            parts.append(write_part(storage, table.name, kept))
-    return parts
-
-
-def _with_rows(table: Table, rows: pa.Table, ids: set[str], storage: Storage, *, merge: bool) -> list[Part]:
-    """The table's parts with some rows exchanged in place; `merge` keeps columns the new rows lack."""
-    fresh = {r[table.key]: r for r in _rows(rows, ids, table.key).to_pylist()}
-    parts = []
-    for part in table.parts:
-        if not any(part.min_id <= i <= part.max_id for i in ids):
-            parts.append(part)
-            continue
-        old = table.only(part)
-        schema = unify([old.schema, rows.schema], table.name)
-        changed = []
-        for row in old.to_pylist():
-            new = fresh.get(row[table.key])
-            changed.append(row if new is None else {**row, **new} if merge else new)
-        parts.append(write_part(storage, table.name, pa.Table.from_pylist(changed, schema=schema)))
-    return parts
-
-
-def _differing(table: Table, rows: pa.Table, ids: Iterable[str]) -> list[str]:
-    """Which of the rows differ from the table's in a column that they bring."""
-    columns = [c for c in rows.schema.names if c in table.schema.names]
-    new_columns = [c for c in rows.schema.names if c not in table.schema.names]
-    held = {r[table.key]: r for r in table.read(columns).to_pylist()}
-    mine = {r[table.key]: r for r in rows.to_pylist()}
-    return [
-        i
-        for i in ids
-        if any(held[i][c] != mine[i][c] for c in columns) or any(mine[i][c] is not None for c in new_columns)
-    ]
 
 
 def _free_path(draft: Commit, name: str) -> str:
@@ -383,18 +335,3 @@ def _shapes(rows: pa.Table) -> set[tuple[int, int, int] | None]:
         (int(x), int(y), int(z))
         for x, y, z in zip(*(rows[c].to_pylist() for c in ("dim_x", "dim_y", "dim_z")), strict=True)
     }
-
-
-def _compacted(base: Snapshot, draft: Commit, storage: Storage) -> Commit:
-    """Every table folded into one part; the rows and their order stay."""
-
-    def fold(tables: Mapping[str, tuple[Part, ...]], collection: str) -> dict[str, tuple[Part, ...]]:
-        folded = dict(tables)
-        for name, parts in tables.items():
-            if len(parts) > 1:
-                table = base.table(name, collection)
-                folded[name] = (write_part(storage, table.name, table.read()),)
-        return folded
-
-    entries = tuple(dataclasses.replace(c, tables=fold(c.tables, c.name)) for c in draft.collections)
-    return dataclasses.replace(draft, tables=fold(draft.tables, ""), collections=entries)

@@ -17,7 +17,7 @@ from radiobject.format.layout import COLLECTIONS, HINT, ROOT, group_document, ro
 from radiobject.format.tables import Part
 from radiobject.storage import Storage, check_key
 
-__all__ = ["Level", "Problem", "Report", "validate"]
+__all__ = ["Level", "Problem", "Report", "named_keys", "validate"]
 
 Level = Literal["quick", "standard", "full"]
 _LEVELS = ("quick", "standard", "full")
@@ -281,6 +281,17 @@ def _parts(commit: Commit) -> Iterator[Part]:
     for entry in commit.collections:
         for parts in entry.tables.values():
             yield from parts
+
+
+def named_keys(snapshot: Snapshot) -> set[str]:
+    """Every key that one version needs: documents, table parts, the objects of its volumes."""
+    commit = snapshot.commit
+    rows = [
+        (entry, row)
+        for entry in commit.collections
+        for row in snapshot.table("obs", entry.name).read(["_path", "_objects"]).to_pylist()
+    ]
+    return _named([commit], rows)
 
 
 def _named(chain: Sequence[Commit], rows: Sequence[tuple[CollectionEntry, dict[str, Any]]]) -> set[str]:

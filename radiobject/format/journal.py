@@ -15,7 +15,7 @@ from radiobject.errors import FormatError, MissingObjectError
 from radiobject.format.layout import TRANSACTIONS, transaction_key
 from radiobject.storage import ObjectInfo, Storage
 
-__all__ = ["LIVE_SECONDS", "TOUCH_SECONDS", "Journal", "Running", "running"]
+__all__ = ["LIVE_SECONDS", "TOUCH_SECONDS", "Journal", "Running", "matching", "running"]
 
 LIVE_SECONDS = 48 * 3600
 TOUCH_SECONDS = 600
@@ -72,10 +72,11 @@ class Journal:
 
 @dataclass(frozen=True)
 class Running:
-    """A transaction that has a journal: its plan, and when its newest object was written (store's clock)."""
+    """A transaction that has a journal: its plan, and when its oldest and newest objects were written."""
 
     txn_id: str
     plan: str | None
+    begun: float
     newest: float
 
 
@@ -84,9 +85,10 @@ def running(storage: Storage, committed: Iterable[str] = ()) -> list[Running]:
     done = set(committed)
     groups: dict[str, list[ObjectInfo]] = {}
     for info in storage.list(TRANSACTIONS):
-        groups.setdefault(info.key.split("/")[1], []).append(info)
+        if info.key.count("/") == 2:  # what lies beside the journals are probes
+            groups.setdefault(info.key.split("/")[1], []).append(info)
     found = [
-        Running(txn_id, _plan(storage, txn_id), max(i.mtime for i in infos))
+        Running(txn_id, _plan(storage, txn_id), min(i.mtime for i in infos), max(i.mtime for i in infos))
         for txn_id, infos in groups.items()
         if txn_id not in done
     ]

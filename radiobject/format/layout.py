@@ -19,6 +19,7 @@ __all__ = [
     "FEATURES",
     "HINT",
     "ROOT",
+    "TAGS",
     "TRANSACTIONS",
     "VERSIONS",
     "box_to_disk",
@@ -43,6 +44,7 @@ ROOT = "zarr.json"
 HINT = "hint.json"
 VERSIONS = "versions"
 TRANSACTIONS = "transactions"
+TAGS = "tags"
 COLLECTIONS = "collections"
 
 FEATURES: frozenset[str] = frozenset()
@@ -89,7 +91,7 @@ def change_key(txn_id: str) -> str:
 
 def tag_key(name: str) -> str:
     """Where a tag stands."""
-    return f"tags/{segment(name)}.json"
+    return f"{TAGS}/{segment(name)}.json"
 
 
 def transaction_key(txn_id: str, name: str) -> str:

@@ -7,7 +7,7 @@ import io
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from radiobject import measuring
-from radiobject.errors import CorruptObjectError, FormatError, MetadataError
+from radiobject.errors import CorruptObjectError, FormatError, MetadataError, MissingObjectError
 from radiobject.format.layout import part_key
 from radiobject.format.schema import KEYS
 from radiobject.storage import Storage
@@ -145,7 +145,15 @@ class Table:
     columns and row groups that it names, nothing else.
     """
 
-    def __init__(self, storage: Storage, name: str, parts: Sequence[Part], empty: pa.Schema) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        name: str,
+        parts: Sequence[Part],
+        empty: pa.Schema,
+        explain: Callable[[MissingObjectError], Exception] | None = None,
+    ) -> None:
+        self._explain = explain
         self.storage, self.name, self.parts, self._empty = storage, name, tuple(parts), empty
         self.key = KEYS[name.rsplit("/", 1)[-1]]
         self._files: dict[str, pq.ParquetFile] = {}
@@ -311,7 +319,12 @@ class Table:
         where = f"{self.storage.location.uri}/{part.path}"
         if not 8 < part.footer_bytes <= part.bytes:
             raise FormatError(where, expected="a footer inside the file", got=f"{part.footer_bytes} bytes")
-        footer = self.storage.read_range(part.path, part.bytes - part.footer_bytes, part.bytes)
+        try:
+            footer = self.storage.read_range(part.path, part.bytes - part.footer_bytes, part.bytes)
+        except MissingObjectError as error:
+            if self._explain is None:
+                raise
+            raise self._explain(error) from error
         if hashlib.sha256(footer).hexdigest() != part.footer_sha256:
             raise CorruptObjectError(where, expected="the footer that was committed", got="another")
         try:

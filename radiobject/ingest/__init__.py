@@ -289,6 +289,8 @@ def _ledger(sources: Sequence[Source], outcome: _Outcome) -> pa.Table:
     lines = []
     for s in sources:
         row, failure = outcome.rows.get(s.obs_id), failed.get(s.obs_id)
+        if row is None and failure is None:
+            continue
         lines.append(
             {
                 "obs_subject_id": s.obs_subject_id,

@@ -11,12 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from radiobject.config import WriteConfig
-from radiobject.errors import ConfigError, CorruptObjectError, UnknownIdError
+from radiobject.errors import ConfigError, CorruptObjectError, UnknownIdError, ViewError
 from radiobject.executor import Progress
 from radiobject.format.catalog import Catalog
+from radiobject.format.tags import create_tag
+from radiobject.format.transaction import Transaction
 from radiobject.model.collection import ILoc, Loc, VolumeCollection, matching_rows
 from radiobject.model.dataframe import Dataframe
 from radiobject.model.index import Index, select_labels
+from radiobject.model.removal import removal
 from radiobject.model.study import Study
 from radiobject.model.volume import Volume
 
@@ -29,7 +32,8 @@ class RadiObject:
     """A radiology study: subjects (`obs_meta`) and collections of volumes, at one committed version.
 
     Opening reads one commit. Tables are read when first needed, voxels when a volume is indexed. `uri` is a
-    path or any fsspec URL, and may end in `@7` or `@7#sha256:ab12...` to pin a version. Views (`iloc`,
+    path or any fsspec URL, and may end in `@7` or `@7#sha256:ab12...` to pin a version; `version=` takes a
+    number or a tag. Views (`iloc`,
     `loc`, `sel`, `head`) cost no request, keep the study's order and narrow the collections too.
 
     Raises `StudyNotFoundError`, `SnapshotExpiredError` for a version that was cleaned up, `FormatError` for a
@@ -40,7 +44,7 @@ class RadiObject:
         self,
         uri: str | os.PathLike[str],
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -287,6 +291,64 @@ class RadiObject:
         return cls._of(Study(snapshot))
 
     from_images = from_niftis
+
+    def append(
+        self,
+        images: Mapping[str, Any],
+        obs_meta: Any = None,
+        *,
+        on_conflict: Literal["error", "skip", "update", "replace"] = "error",
+        **options: Any,
+    ) -> RadiObject:
+        """Add volumes to this study in one commit; this handle then shows the new version.
+
+        `obs_meta` needs a row for every new subject; a row for a known one must equal what is stored. An
+        obs_id that the study holds is an error, or is skipped, replaced, or replaced only when its source
+        changed ("update"). `options` are those of `from_niftis`.
+        """
+        from radiobject.ingest import ingest
+
+        self._refuse_view("append")
+        location = self._study.location
+        snapshot = ingest(
+            location.uri, images, obs_meta, base=self._study.snapshot, on_conflict=on_conflict,
+            storage_options=location.options, **options,
+        )  # fmt: skip
+        self._set(Study(snapshot), None, None, {})
+        return self
+
+    def delete(
+        self,
+        *,
+        subjects: str | Sequence[str] | None = None,
+        collections: str | Sequence[str] | None = None,
+        obs_ids: str | Sequence[str] | None = None,
+        message: str = "",
+    ) -> RadiObject:
+        """Take subjects (with all their volumes), collections or volumes out, in one commit.
+
+        Older versions still hold them until clean-up.
+        """
+        self._refuse_view("delete")
+        edit = removal(self._study, subjects, collections, obs_ids)
+        snapshot = self._study.snapshot
+        made = Transaction(snapshot.storage, snapshot, "delete", message).commit(edit)
+        self._set(Study(made), None, None, {})
+        return self
+
+    def tag(self, name: str) -> None:
+        """Give this version a name that `RadiObject(uri, version=name)` opens and clean-up respects."""
+        self._refuse_view("tag")
+        create_tag(self._study.snapshot, name)
+
+    def _refuse_view(self, what: str) -> None:
+        if self.is_view:
+            raise ViewError(
+                f"{what}() on a view of {self._study.location.uri}",
+                expected="the whole study",
+                got="a view",
+                hint="Call it on RadiObject(uri).",
+            )
 
     @classmethod
     def _of(cls, study: Study) -> RadiObject:

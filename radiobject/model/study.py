@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,19 @@ import pyarrow.compute as pc
 from radiobject import measuring
 from radiobject.backends import get_backend
 from radiobject.backends.base import Backend
-from radiobject.errors import CapabilityError, UnknownIdError
+from radiobject.errors import CapabilityError, MissingObjectError, RadiObjectError, UnknownIdError
 from radiobject.format.catalog import Catalog, Snapshot
 from radiobject.format.commit import CollectionEntry
 from radiobject.format.meta import row_meta
 from radiobject.format.tables import Table
+from radiobject.format.tags import read_tag
 from radiobject.geometry.affine import Affine
 from radiobject.location import Location
 from radiobject.model.index import Index
 from radiobject.model.volume import Volume
 from radiobject.storage import Storage, check_key
 
-__all__ = ["Study"]
+__all__ = ["ObsRow", "Study"]
 
 _OPENING = ("obs_id", "obs_subject_id", "_path", "_hint", "_volume", "affine")
 
@@ -42,10 +42,12 @@ class Study:
 
     @classmethod
     def open(
-        cls, uri: str, version: int | None, backend: str | None, options: dict[str, Any] | None
+        cls, uri: str, version: int | str | None, backend: str | None, options: dict[str, Any] | None
     ) -> Study:
         """Read one commit. `backend` only says what the caller expects; the commit knows."""
         catalog = Catalog(Storage(Location(uri, options)))
+        if isinstance(version, str):
+            version = read_tag(catalog.storage, version)[0]
         snapshot = catalog.latest() if version is None else catalog.snapshot(version)
         found = {entry.backend for entry in snapshot.commit.collections}
         if backend is not None and found - {backend}:
@@ -116,14 +118,8 @@ class Study:
             Affine(np.array(matrix, dtype=np.float64).reshape(4, 4)),
             obs_id=obs_id,
             obs_subject_id=subject,
-            row=partial(self.row, name, position),
+            row=ObsRow(self, name, position),
         )
-
-    def row(self, name: str, position: int) -> dict[str, Any]:
-        """The visible columns of one volume's row."""
-        table = self.obs(name)
-        columns = tuple(c for c in table.schema.names if not c.startswith("_"))
-        return dict(zip(columns, table.record(position, columns), strict=True))
 
     def backend(self, name: str) -> Backend:
         """The backend of that name at this place; one instance a study."""
@@ -137,3 +133,25 @@ class Study:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["snapshot"])  # type: ignore[misc]
+
+
+class ObsRow:
+    """One row of a collection's volume table; read when asked for."""
+
+    __slots__ = ("_name", "_position", "_study")
+
+    def __init__(self, study: Study, name: str, position: int) -> None:
+        self._study, self._name, self._position = study, name, position
+
+    def values(self) -> dict[str, Any]:
+        """The visible columns."""
+        table = self._study.obs(self._name)
+        columns = tuple(c for c in table.schema.names if not c.startswith("_"))
+        return dict(zip(columns, table.record(self._position, columns), strict=True))
+
+    def explain(self, error: MissingObjectError) -> RadiObjectError:
+        """The error to raise when an object of the volume is gone."""
+        return self._study.snapshot.explain(error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ObsRow, (self._study, self._name, self._position)

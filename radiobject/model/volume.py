@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, SupportsIndex
+from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from radiobject import measuring
 from radiobject.backends.base import VolumeHandle
-from radiobject.errors import IndexingError, SelectionError
+from radiobject.errors import IndexingError, MissingObjectError, RadiObjectError, SelectionError
 from radiobject.format.layout import box_to_disk, python_axes, to_disk, to_python
 from radiobject.format.meta import VolumeMeta
 from radiobject.geometry.affine import Affine
 from radiobject.geometry.box import Box, normalise
 from radiobject.geometry.planes import Plane, plane_axis, to_display
 
-__all__ = ["Volume"]
+__all__ = ["Row", "Volume"]
+
+
+class Row(Protocol):
+    """The volume's place in a study: its row of obs, and what a missing object means there."""
+
+    def values(self) -> dict[str, Any]: ...
+
+    def explain(self, error: MissingObjectError) -> RadiObjectError: ...
 
 
 class Volume:
@@ -52,7 +59,7 @@ class Volume:
         *,
         obs_id: str = "",
         obs_subject_id: str = "",
-        row: Callable[[], dict[str, Any]] | None = None,
+        row: Row | None = None,
     ) -> None:
         self._handle, self._meta = handle, meta
         self._affine = meta.affine if affine is None else affine
@@ -131,7 +138,7 @@ class Volume:
     @property
     def metadata(self) -> dict[str, Any]:
         """The volume's obs row, without the engine's columns; empty for a volume opened by URL."""
-        return {} if self._row is None else self._row()
+        return {} if self._row is None else self._row.values()
 
     @property
     def array(self) -> Any:
@@ -153,14 +160,19 @@ class Volume:
         if self._ranges is not None:
             box, steps = self._to_base(box)
         dims = self._meta.dims
-        if len(dims) < 5:  # disk order is then user order reversed, and needs no bookkeeping
-            block = self._handle.read(Box(box.start[::-1], box.stop[::-1]))
-            if scaling is not None:
-                block = scaling.apply(block)
-            found = block.T
-        else:
-            block = self._handle.read(box_to_disk(box, dims))
-            found = to_python(block if scaling is None else scaling.apply(block), dims)
+        # up to four axes, disk order is user order reversed, and needs no bookkeeping
+        plain = len(dims) < 5
+        try:
+            block = self._handle.read(
+                Box(box.start[::-1], box.stop[::-1]) if plain else box_to_disk(box, dims)
+            )
+        except MissingObjectError as error:
+            if self._row is None:
+                raise
+            raise self._row.explain(error) from error
+        if scaling is not None:
+            block = scaling.apply(block)
+        found = block.T if plain else to_python(block, dims)
         if steps is not None:
             found = found[steps]
         if rest is not None:

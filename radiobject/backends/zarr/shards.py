@@ -82,7 +82,7 @@ class Shards:
         """One object or a range of it, for the engine's own array; negative `start` counts from the end."""
         path = f"{self._folder}/{key}"
         if start is None:
-            return self._whole(path)
+            return self._storage.read(path)
         if start < 0:
             size = self._size(path)
             start, stop = size + start, size
@@ -101,7 +101,7 @@ class Shards:
     def _fetch_one(self, key: str, shard: tuple[int, ...], box: Box) -> Found:
         path = f"{self._folder}/{key}"
         if self._index_settings is None:
-            return Found(self._whole(path), b"", {})
+            return Found(self._storage.read(path), b"", {})
         index = self._index(path)
         entries = index.entries[self._inner(shard, box)].reshape(-1, 2)
         if (entries[:, 0] == _ABSENT).any() or (entries[:, 1] == 0).any():
@@ -177,12 +177,6 @@ class Shards:
                 hint=_HINT,
             )
         return _Index(size, raw, entries)
-
-    def _whole(self, path: str) -> bytes:
-        data = self._storage.read(path)
-        if not data:
-            raise CorruptObjectError(self._name(path), expected="an encoded chunk", got="0 bytes", hint=_HINT)
-        return data
 
     def _size(self, path: str) -> int:
         size = self._storage.size(path)

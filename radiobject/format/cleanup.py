@@ -1,0 +1,80 @@
+"""Clean-up: expire old versions, then remove what no kept version, tag or running write needs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from radiobject.errors import ConfigError
+from radiobject.format.catalog import Catalog, Snapshot
+from radiobject.format.changes import Edit
+from radiobject.format.integrity import named_keys
+from radiobject.format.journal import LIVE_SECONDS, running
+from radiobject.format.layout import TAGS, TRANSACTIONS
+from radiobject.format.tags import tags
+from radiobject.format.transaction import Transaction
+from radiobject.storage import Storage
+
+__all__ = ["Cleaned", "cleanup"]
+
+
+@dataclass
+class Cleaned:
+    """What clean-up did: the versions it expired, and the objects and bytes it removed."""
+
+    expired: list[int] = field(default_factory=list)
+    objects: int = 0
+    bytes: int = 0
+
+
+def cleanup(storage: Storage, *, keep: int, older_than: float = LIVE_SECONDS, force: bool = False) -> Cleaned:
+    """Keep the newest `keep` versions and those with a tag; remove what nothing needs any more.
+
+    An object goes only when no kept version names it, it is older than `older_than` seconds by the store's
+    own clock, and it was there before every running write began. Less than 48 hours needs `force=True`:
+    a writer elsewhere may not have committed yet what it has written.
+
+    Versions expire first, by an ordinary commit: whoever opens one later gets `SnapshotExpiredError`.
+    """
+    if keep < 1:
+        raise ConfigError("cleanup(keep=)", expected="at least 1", got=str(keep))
+    if older_than < LIVE_SECONDS and not force:
+        raise ConfigError(
+            "cleanup(older_than=)", expected=f"at least {LIVE_SECONDS} s", got=f"{older_than} s"
+        )
+    catalog = Catalog(storage)
+    snapshot = catalog.latest()
+    named = {version for version, _ in tags(storage).values()}
+    oldest = max(snapshot.commit.oldest, snapshot.version - keep + 1)
+    report = Cleaned()
+    if oldest > snapshot.commit.oldest:
+        before = range(snapshot.commit.oldest, oldest)
+        snapshot = Transaction(storage, snapshot, "cleanup").commit(Edit(oldest=oldest))
+        report.expired = [v for v in before if v not in named]
+    kept = [
+        catalog.snapshot(v) for v in sorted({*named, *range(snapshot.commit.oldest, snapshot.version + 1)})
+    ]
+    cutoff = _cutoff(storage, kept, older_than)
+    needed: set[str] = set()
+    for one in kept:
+        needed |= named_keys(one)
+    for info in storage.list(""):
+        if info.key not in needed and not info.key.startswith(f"{TAGS}/") and info.mtime <= cutoff:
+            storage.delete(info.key)
+            report.objects += 1
+            report.bytes += info.bytes
+    return report
+
+
+def _cutoff(storage: Storage, kept: Iterable[Snapshot], older_than: float) -> float:
+    """Objects changed later than this stay. Times are the store's: hosts' clocks may be hours apart."""
+    key = f"{TRANSACTIONS}/clock-{secrets.token_hex(8)}"
+    storage.write(key, b"clock")
+    try:
+        now = next(info.mtime for info in storage.list(TRANSACTIONS) if info.key == key)
+    finally:
+        storage.delete(key)
+    committed = [snapshot.commit.txn_id for snapshot in kept]
+    live = [r.begun for r in running(storage, committed) if now - r.newest < LIVE_SECONDS and older_than > 0]
+    return min([now - older_than, *(begun - 1 for begun in live)])
