@@ -16,6 +16,7 @@ from radiobject.backends import get_backend
 from radiobject.config import WriteConfig, current
 from radiobject.errors import (
     AlignmentError,
+    DuplicateIdError,
     IngestError,
     IntegrityError,
     MetadataError,
@@ -29,6 +30,7 @@ from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.journal import matching, running
 from radiobject.format.layout import collection_path
 from radiobject.format.meta import Kind
+from radiobject.format.rows import select_rows
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction, collection_groups, create_study
 from radiobject.ingest.axes import Axis4
@@ -41,6 +43,9 @@ from radiobject.location import Location
 from radiobject.storage import Storage
 
 __all__ = ["ingest"]
+
+OnConflict = Literal["error", "skip", "update", "replace"]
+"""What to do with an obs_id that the study holds. "update": replace it when the source's digest changed."""
 
 _JOURNAL_ROWS = 16
 _JOURNAL_SECONDS = 5.0
@@ -55,6 +60,7 @@ class _Outcome:
     failures: list[dict[str, Any]] = field(default_factory=list)
     pending: list[dict[str, Any]] = field(default_factory=list)
     resumed: set[str] = field(default_factory=set)
+    unchanged: set[str] = field(default_factory=set)
     flushed: float = field(default_factory=time.monotonic)
 
 
@@ -65,6 +71,7 @@ def ingest(
     *,
     obs: Mapping[str, Any] | None = None,
     base: Snapshot | None = None,
+    on_conflict: OnConflict = "error",
     validate_alignment: bool = False,
     labels: Any = None,
     axis4: Axis4 = "auto",
@@ -86,9 +93,6 @@ def ingest(
         raise MetadataError("errors=", expected="'raise' or 'collect'", got=repr(errors))
     location = Location(uri, storage_options)
     storage = Storage(location)
-    taken = (
-        () if base is None else [i for c in base.commit.collections for i in base.table("obs", c.name).ids()]
-    )
     known = (
         None
         if obs_meta is None
@@ -96,7 +100,9 @@ def ingest(
         if "obs_subject_id" in obs_meta
         else None
     )
-    sources = resolve(images, known, storage_options, taken)
+    sources = resolve(images, known, storage_options)
+    held = _held(base)
+    sources = _settle_conflicts(sources, held, on_conflict)
     if validate_alignment:
         _check_alignment(sources)
     subjects = _subjects(obs_meta, sources, base)
@@ -135,6 +141,8 @@ def ingest(
         except Exception as error:
             # one file that a library chokes on in a way nobody foresaw must not end a night's run
             raise SourceError(source.name, expected="a readable source", got=repr(error)) from error
+        if on_conflict == "update" and held.get(source.obs_id, ("", ""))[1] == loaded.digest:
+            return {"_unchanged": True}
         row = write_volume(loaded, source, target)
         return {**row, "_fingerprint": fingerprint(source), "_seconds": time.monotonic() - begun}
 
@@ -143,13 +151,42 @@ def ingest(
         tell(len(outcome.rows), len(sources))
         for position, result in run(work, todo, executor=executor, workers=workers):
             _take(outcome, todo[position], result)
-            tell(len(outcome.rows) + len(outcome.failures), len(sources))
+            tell(len(outcome.rows) + len(outcome.failures) + len(outcome.unchanged), len(sources))
             _journal(transaction, outcome, last=False)
     _journal(transaction, outcome, last=True)
     if outcome.failures and (errors == "raise" or not outcome.rows):
         _refuse(uri, outcome, len(sources))
-    edit = _edit(sources, outcome, target, subjects, obs or {}, name)
-    return transaction.commit(edit)
+    if base is not None and not outcome.rows and not outcome.failures and subjects is None:
+        transaction.journal.discard()
+        return base  # every source was there already: no new version says so
+    return transaction.commit(_edit(sources, outcome, target, subjects, obs or {}, name, held))
+
+
+def _held(base: Snapshot | None) -> dict[str, tuple[str, str]]:
+    """Collection and source digest of every volume that the study holds, by obs_id."""
+    held = {}
+    for entry in () if base is None else base.commit.collections:
+        rows = base.table("obs", entry.name).read(["obs_id", "source_digest"])
+        for obs_id, digest in zip(*(rows[c].to_pylist() for c in rows.schema.names), strict=True):
+            held[obs_id] = (entry.name, digest or "")
+    return held
+
+
+def _settle_conflicts(
+    sources: Sequence[Source], held: Mapping[str, tuple[str, str]], on_conflict: OnConflict
+) -> list[Source]:
+    """The sources to look at, given what the study holds already."""
+    if on_conflict not in ("error", "skip", "update", "replace"):
+        raise MetadataError("on_conflict=", expected="error, skip, update or replace", got=repr(on_conflict))
+    for source in sources:
+        if source.obs_id in held and (on_conflict == "error" or held[source.obs_id][0] != source.collection):
+            raise DuplicateIdError(
+                f"obs_id {source.obs_id!r} ({source.name})",
+                expected="an id that the study does not hold",
+                got=f"one in collection {held[source.obs_id][0]!r}",
+                hint='Pass on_conflict="skip", "update" or "replace".',
+            )
+    return [s for s in sources if on_conflict != "skip" or s.obs_id not in held]
 
 
 def _subjects(obs_meta: Any, sources: Sequence[Source], base: Snapshot | None) -> pa.Table:
@@ -210,6 +247,9 @@ def _take_over(outcome: _Outcome, finished: Finished) -> None:
 
 
 def _take(outcome: _Outcome, source: Source, result: dict[str, Any] | Exception) -> None:
+    if isinstance(result, dict) and result.get("_unchanged"):
+        outcome.unchanged.add(source.obs_id)
+        return
     if isinstance(result, dict):
         outcome.rows[source.obs_id] = result
         outcome.pending.append(result)
@@ -262,6 +302,7 @@ def _edit(
     subjects: pa.Table | None,
     obs: Mapping[str, Any],
     backend: str,
+    held: Mapping[str, tuple[str, str]],
 ) -> Edit:
     """What to commit: rows in the order of the plan, whatever order the workers finished in."""
     if unknown := [c for c in obs if c not in target.paths]:
@@ -275,11 +316,15 @@ def _edit(
         if collection in obs:
             table = join_obs(table, obs[collection], collection)
         thumbnails = [{**{n: r[n] for n in ("obs_subject_id", "obs_id")}, "jpeg": r["_jpeg"]} for r in rows]
+        tables = {"obs": table, "thumbnails": pa.Table.from_pylist(thumbnails, schema=THUMBNAIL_SCHEMA)}
+        old = [i for i in table["obs_id"].to_pylist() if i in held]
+        new = [i for i in table["obs_id"].to_pylist() if i not in held]
         edit.collections[collection] = CollectionEdit(
             kind=target.kinds[collection],
             backend=backend,
             create=True,
-            added={"obs": table, "thumbnails": pa.Table.from_pylist(thumbnails, schema=THUMBNAIL_SCHEMA)},
+            added={name: select_rows(t, new, "obs_id") for name, t in tables.items()},
+            replaced={name: select_rows(t, old, "obs_id") for name, t in tables.items()} if old else {},
         )
     return edit
 

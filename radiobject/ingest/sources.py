@@ -43,22 +43,20 @@ def resolve(
     images: Mapping[str, Any],
     subjects: Sequence[str] | None,
     storage_options: Mapping[str, Any] | None = None,
-    taken: Iterable[str] = (),
 ) -> list[Source]:
     """One `Source` a volume, collections in the order given, files in natural order of their names.
 
     A value is a glob, a folder, one source, or a list of sources or `(source, subject)`. Where no subject is
     given it comes from the file name: `sub-<label>` when the name begins so, else the name without a
     trailing `_{collection}`; of these, the one that `subjects` knows wins. The obs_id is
-    `{subject}_{collection}`; a second volume of that pair gets `_acq-1`, and so on, also beyond ids in
-    `taken`.
+    `{subject}_{collection}`; a second volume of that pair gets `_acq-1`, and so on.
 
     Raises `SourceNotFoundError` for what matches nothing, `DuplicateIdError` for a file listed twice.
     """
     if not isinstance(images, Mapping) or not images:
         raise MetadataError("images", expected="{collection: glob, folder or list}", got=repr(images)[:80])
     known = set(subjects or ())
-    used = set(taken)
+    used = set[str]()
     found: list[Source] = []
     for collection, value in images.items():
         if not isinstance(collection, str) or not collection or collection.startswith("_"):

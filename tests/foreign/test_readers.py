@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import pytest
 import tensorstore as ts
@@ -17,6 +18,7 @@ from ome_zarr_models import v05
 
 from foreign.conftest import Written
 from foreign.server import FileServer
+from radiobject import RadiObject
 
 PLACES = ("disk", "http")
 
@@ -98,6 +100,26 @@ def test_a_study_walks_as_groups_down_to_its_arrays(written: Written) -> None:
         assert found[path].shape == voxels.shape
     tree = str(root.tree())
     assert all(name in tree for name in ("image", "label", ".ome.zarr", "seg_label"))
+
+
+def test_the_nifti_header_beside_the_voxels_disturbs_nobody(
+    served: FileServer, make_nifti: Callable[..., bytes], tmp_path: Path
+) -> None:
+    raw = make_nifti(np.arange(60, dtype="i2").reshape(3, 4, 5))
+    (tmp_path / "a.nii").write_bytes(raw)
+    study = Path(served.root) / "nifti"
+    RadiObject.from_niftis(study, {"T1w": [str(tmp_path / "a.nii")]}, progress=False)
+    (folder,) = study.glob("collections/T1w/*/*.ome.zarr")
+    url = f"{served.url}/{folder.relative_to(served.root)}"
+    for place in (str(folder), url):
+        assert yaozarrs.validate_zarr_store(place).ome_version() == "0.5"
+        group = zarr.open_group(place, mode="r")
+        assert v05.Image.from_zarr(group).ome_attributes.multiscales[0].ndim == 3
+        assert sorted(key for key, _ in group.members()) == ["0", "nifti"]
+        assert group["nifti"][...].tobytes() == raw[:352]
+        with xr.open_zarr(place, chunks=None) as dataset:
+            assert dataset["nifti"].dims == ("byte",)
+            assert dataset["nifti"].to_numpy().tobytes() == raw[:352]
 
 
 def test_one_flipped_bit_is_refused_by_others_too(written: Written, tmp_path: Path) -> None:
