@@ -112,8 +112,8 @@ def study(
     >>> radi = study(1)
     >>> radi.T1w.iloc[0]
     <Volume sub-01_T1w 49x58x47 int16 4x4x4 mm RAS>
-    >>> radi.seg.iloc[0][:].max()
-    np.uint8(2)
+    >>> int(radi.seg.iloc[0][:].max())
+    2
     """
     with tempfile.TemporaryDirectory(prefix="radiobject-cohort-") as folder:
         files = cohort(folder, n, seed, spacing=spacing, progress=progress)

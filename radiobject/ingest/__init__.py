@@ -113,7 +113,7 @@ def ingest(
     target = Target(
         storage,
         get_backend(name, location),
-        {c: collection_path(c) for c in images},
+        {c: _path_of(base, c) for c in images},
         kinds,
         write or current().write,
     )
@@ -162,10 +162,18 @@ def ingest(
     return transaction.commit(_edit(sources, outcome, target, subjects, obs or {}, name, held))
 
 
+def _path_of(base: Snapshot | None, collection: str) -> str:
+    """Where a collection's volumes go; one that was renamed keeps its first folder."""
+    entry = None if base is None else base.commit.collection(collection)
+    return collection_path(collection) if entry is None else entry.path
+
+
 def _held(base: Snapshot | None) -> dict[str, tuple[str, str]]:
     """Collection and source digest of every volume that the study holds, by obs_id."""
-    held = {}
-    for entry in () if base is None else base.commit.collections:
+    held: dict[str, tuple[str, str]] = {}
+    if base is None:
+        return held
+    for entry in base.commit.collections:
         rows = base.table("obs", entry.name).read(["obs_id", "source_digest"])
         for obs_id, digest in zip(*(rows[c].to_pylist() for c in rows.schema.names), strict=True):
             held[obs_id] = (entry.name, digest or "")
