@@ -7,7 +7,9 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,10 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+from radiobject import RadiObject
+from radiobject.backends.zarr import ZarrBackend
+from radiobject.location import Location
 
 ARCHIVE = "real-data.tar.xz"
 ARCHIVE_SHA256 = "23d41459939bf10094d1f4281342d6678bae90ae7ecefe62c3b033e8eafe94cd"
@@ -112,3 +118,78 @@ def make_nifti() -> NiftiMaker:
         return (front, lead + voxels + tail) if pair else front + voxels + tail
 
     return make
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a test may put studies, and the backend that they are written with."""
+
+    root: str
+    backend: str
+
+    def uri(self, name: str = "study") -> str:
+        """A place for one study; equal for equal names."""
+        return f"{self.root}/{name}"
+
+
+@pytest.fixture(params=["memory", "tensorstore", "zarr-python", "zarr-python on fsspec"])
+def backend(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    """The same test on every backend and engine; pass `backend.uri()` and `backend=backend.backend`."""
+    engine, _, fsspec = request.param.partition(" on ")
+    if engine != "memory":
+        # the default argument is the one thing that all of a study's backends are made with
+        monkeypatch.setattr(ZarrBackend.__init__, "__defaults__", (engine,))
+    if engine == "memory" or fsspec:
+        root = f"memory://{uuid.uuid4().hex}"
+        yield Place(root, "memory" if engine == "memory" else "zarr")
+        fs, path = Location(root).filesystem()
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+    else:
+        yield Place(str(tmp_path), "zarr")
+
+
+StudyMaker = Callable[..., RadiObject]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyMaker:
+    """`study({"T1w": {"sub-01": array}}, obs_meta, **options)`: a small study of arrays, in milliseconds.
+
+    A value is an array (x, y, z[, t]), `(array, affine)`, or a list of either; without images there are the
+    subjects sub-03, sub-01, sub-02 in that order, with an int16 `T1w` and a uint8 `seg` of 6x5x4 voxels that
+    hold the number of the subject, plus 10 in `seg`.
+    """
+
+    def make(
+        images: Mapping[str, Mapping[str, Any]] | None = None,
+        obs_meta: Any = None,
+        *,
+        uri: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> RadiObject:
+        if images is None:
+            numbers = {"sub-03": 3, "sub-01": 1, "sub-02": 2}
+            images = {
+                "T1w": {s: np.full((6, 5, 4), n, dtype="i2") for s, n in numbers.items()},
+                "seg": {s: np.full((6, 5, 4), n + 10, dtype="u1") for s, n in numbers.items()},
+            }
+        place = tmp_path / f"study-{uuid.uuid4().hex}" if uri is None else uri
+        return RadiObject.from_niftis(place, as_sources(images), obs_meta, **options)
+
+    return make
+
+
+def as_sources(images: Mapping[str, Mapping[str, Any]]) -> dict[str, list[tuple[Any, str]]]:
+    """`{collection: {subject: array, (array, affine) or a list of them}}` as from_niftis takes it."""
+
+    def pairs(value: Any) -> list[Any]:
+        several = value if isinstance(value, list) else [value]
+        return [(v, np.eye(4)) if isinstance(v, np.ndarray) else v for v in several]
+
+    return {
+        name: [(source, subject) for subject, value in of.items() for source in pairs(value)]
+        for name, of in images.items()
+    }

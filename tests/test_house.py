@@ -22,10 +22,10 @@ STOREYS = [
      "format.catalog", "format.rows",
         "format.changes", "format.journal", "format.transaction", "format.tags",
      "format.integrity", "format.cleanup"],
-    ["model", "model.index", "model.dataframe", "model.volume", "model.study", "model.collection",
-        "model.removal", "model.radi_object"],
+    ["model", "model.index", "model.dataframe", "model.slicing", "model.anatomy", "model.volume",
+        "model.study", "model.collection", "model.removal", "model.radi_object"],
     ["ingest", "export", "testing", "examples"],
-    ["cli", ""],
+    ["", "cli"],
 ]  # fmt: skip
 DOORS = {"ingest", "export", "testing", "examples"}
 

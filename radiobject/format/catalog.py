@@ -24,7 +24,7 @@ from radiobject.errors import (
     StudyNotFoundError,
     UnknownIdError,
 )
-from radiobject.format.commit import Change, Commit
+from radiobject.format.commit import Change, Commit, sealed, unsealed
 from radiobject.format.layout import HINT, ROOT, VERSIONS, version_key, version_of
 from radiobject.format.meta import FORMAT
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, SUBJECT_SCHEMA, THUMBNAIL_SCHEMA
@@ -47,6 +47,8 @@ class Snapshot:
 
     def __init__(self, storage: Storage, commit: Commit) -> None:
         self.storage, self.commit = storage, commit
+        self.indexes: dict[str, Any] = {}
+        """Id maps that the model makes of the tables; kept here because every handle shares them."""
         self._tables: dict[tuple[str, str], Table] = {}
         self._lock = threading.Lock()
 
@@ -139,7 +141,16 @@ class Catalog:
                 return self._snapshot(last, hint.sha256 if last == hint.latest else None)
             except MissingObjectError:
                 measuring.add("stale_hints")  # it names what clean-up removed: ask the store itself
-        return self._snapshot(self._gallop(self._listed()), None)
+        last = self._gallop(self._listed())
+        if hint is not None and last < hint.latest:
+            # a hint is written after its commit, and clean-up never removes the newest: something is lost
+            raise MissingObjectError(
+                f"{self.uri}/{version_key(hint.latest)}",
+                expected=f"the commit of version {hint.latest}, which was there when {HINT} was written",
+                got=f"none after version {last}",
+                hint=f"Restore that file; to go on from what is left, open version={last} or delete {HINT}.",
+            )
+        return self._snapshot(last, None)
 
     def snapshot(self, version: int) -> Snapshot:
         """The snapshot of one version."""
@@ -225,9 +236,9 @@ class Catalog:
 
     def write_hint(self, commit: Commit) -> None:
         """Leave a hint for the next reader. Best effort: the commit stands without it."""
-        body = json.dumps({"latest": commit.version, "oldest": commit.oldest, "sha256": commit.sha256})
+        body, _ = sealed({"latest": commit.version, "oldest": commit.oldest, "sha256": commit.sha256})
         try:
-            self.storage.replace(HINT, body.encode())
+            self.storage.replace(HINT, body)
         except StorageError:
             # the one error that may be swallowed: nothing depends on the hint, and the commit is done
             measuring.add("hint_failures")
@@ -235,9 +246,9 @@ class Catalog:
     def hint(self) -> Hint | None:
         """What the last writer left, None when it is missing or unreadable."""
         try:
-            raw = json.loads(self.storage.read(HINT))
+            raw, _ = unsealed(self.storage.read(HINT), HINT)
             return Hint(int(raw["latest"]), int(raw["oldest"]), str(raw["sha256"]))
-        except (MissingObjectError, ValueError, KeyError, TypeError):
+        except (MissingObjectError, CorruptObjectError, FormatError, KeyError, TypeError):
             return None
 
     def _exists(self, version: int) -> bool:

@@ -154,7 +154,9 @@ class Edit:
             parts = without_rows(table, self.removed_subjects, storage)
         if self.subjects is not None:
             unify(
-                [SUBJECT_SCHEMA, *([table.schema] if table.parts else []), self.subjects.schema], "obs_meta"
+                [SUBJECT_SCHEMA, *([table.schema] if table.parts else []), self.subjects.schema],
+                "obs_meta",
+                wrong or MetadataError,
             )
             ids = self.subjects["obs_subject_id"].to_pylist()
             twice = [i for i in ids if i in known]
@@ -211,7 +213,11 @@ class Edit:
             if name in edit.added and edit.added[name].num_rows:
                 rows = edit.added[name]
                 if existed and tables.get(name):
-                    unify([base.table(name, entry.name).schema, rows.schema], f"{entry.name} {name}")
+                    unify(
+                        [base.table(name, entry.name).schema, rows.schema],
+                        f"{entry.name} {name}",
+                        wrong or MetadataError,
+                    )
                 parts.append(self._add(storage, f"{label}/{name}", rows))
             if parts or name == "obs":
                 tables[name] = tuple(parts)

@@ -29,7 +29,7 @@ class Cleaned:
 
 
 def cleanup(storage: Storage, *, keep: int, older_than: float = LIVE_SECONDS, force: bool = False) -> Cleaned:
-    """Keep the newest `keep` versions and those with a tag; remove what nothing needs any more.
+    """Keep the newest `keep` versions (this commit not counted) and tagged ones; remove what nothing needs.
 
     An object goes only when no kept version names it, it is older than `older_than` seconds by the store's
     own clock, and it was there before every running write began. Less than 48 hours needs `force=True`:

@@ -13,7 +13,7 @@ from radiobject.format.layout import FEATURES
 from radiobject.format.meta import FORMAT
 from radiobject.format.tables import Part
 
-__all__ = ["Change", "CollectionEntry", "Commit", "canonical"]
+__all__ = ["Change", "CollectionEntry", "Commit", "canonical", "sealed", "unsealed"]
 
 _TAIL = b',"self_sha256":"'
 
@@ -119,7 +119,7 @@ class Commit:
 
     def to_bytes(self) -> tuple[bytes, str]:
         """The canonical bytes, ending in their own hash, and that hash."""
-        body = canonical(
+        return sealed(
             {
                 "type": "commit",
                 "format": FORMAT,
@@ -141,24 +141,12 @@ class Commit:
                 "collections": [c.to_json() for c in self.collections],
             }
         )
-        digest = hashlib.sha256(body).hexdigest()
-        return body[:-1] + _TAIL + digest.encode() + b'"}', digest
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Commit:
         """Parse and check: its own hash, the format version, the features it requires."""
-        cut = len(data) - 66 - len(_TAIL)
-        body = data[:cut] + b"}"
-        digest = hashlib.sha256(body).hexdigest()
-        if cut < 1 or data[cut:] != _TAIL + digest.encode() + b'"}':
-            raise CorruptObjectError(
-                where,
-                expected="a commit that ends in the SHA-256 of its own bytes",
-                got="changed or cut bytes",
-                hint="Restore the file, or open an earlier version.",
-            )
+        raw, digest = unsealed(data, where)
         try:
-            raw = json.loads(body)
             if raw["type"] != "commit" or str(raw["format"]).split(".")[0] != FORMAT.split(".")[0]:
                 raise FormatError(
                     where,
@@ -210,6 +198,31 @@ class Commit:
         else:
             entries = (*self.collections, entry)
         return replace(self, collections=entries)
+
+
+def sealed(value: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Canonical JSON that ends in `self_sha256`, the SHA-256 of the same JSON without it; and that hash."""
+    body = canonical(value)
+    digest = hashlib.sha256(body).hexdigest()
+    return body[:-1] + _TAIL + digest.encode() + b'"}', digest
+
+
+def unsealed(data: bytes, where: str) -> tuple[Any, str]:
+    """The inverse of `sealed`; `CorruptObjectError` when as little as one bit changed."""
+    cut = len(data) - 66 - len(_TAIL)
+    body = data[:cut] + b"}"
+    digest = hashlib.sha256(body).hexdigest()
+    if cut < 1 or data[cut:] != _TAIL + digest.encode() + b'"}':
+        raise CorruptObjectError(
+            where,
+            expected="JSON that ends in the SHA-256 of its own bytes",
+            got="changed or cut bytes",
+            hint="Restore the file, or open an earlier version.",
+        )
+    try:
+        return json.loads(body), digest
+    except ValueError as error:
+        raise FormatError(where, expected="JSON", got=str(error)) from error
 
 
 def canonical(value: Any) -> bytes:

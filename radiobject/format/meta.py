@@ -43,7 +43,7 @@ class Scaling:
     dtype: str = "float64"
 
     def apply(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Scaled values in `dtype`, computed in float64 where the type is not an integer."""
+        """Scaled values, computed in `dtype`; exact where that is an integer type."""
         wide = np.dtype(self.dtype)
         scaled: npt.NDArray[Any] = stored.astype(wide)
         if wide.kind == "i":

@@ -16,7 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from radiobject import measuring
-from radiobject.errors import CorruptObjectError, FormatError, MetadataError, MissingObjectError
+from radiobject.errors import (
+    CorruptObjectError,
+    FormatError,
+    MetadataError,
+    MissingObjectError,
+    RadiObjectError,
+)
 from radiobject.format.layout import part_key
 from radiobject.format.schema import KEYS
 from radiobject.storage import Storage
@@ -93,12 +99,14 @@ def write_part(storage: Storage, table: str, rows: pa.Table) -> Part:
     return part
 
 
-def unify(schemas: Iterable[pa.Schema], where: str) -> pa.Schema:
+def unify(
+    schemas: Iterable[pa.Schema], where: str, wrong: type[RadiObjectError] = MetadataError
+) -> pa.Schema:
     """One schema for parts that differ: a column missing in some is null there, ints widen to float."""
     try:
         return pa.unify_schemas([s.remove_metadata() for s in schemas], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise MetadataError(
+        raise wrong(
             where,
             expected="one type for each column",
             got=str(error).splitlines()[0],

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +13,7 @@ import pyarrow as pa
 from radiobject.backends import get_backend
 from radiobject.config import WriteConfig, current
 from radiobject.errors import (
-    AlignmentError,
-    DuplicateIdError,
+    ConfigError,
     IngestError,
     IntegrityError,
     MetadataError,
@@ -29,13 +26,23 @@ from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.journal import matching, running
 from radiobject.format.layout import collection_path
-from radiobject.format.meta import Kind
 from radiobject.format.rows import select_rows
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction, collection_groups, create_study
 from radiobject.ingest.axes import Axis4
 from radiobject.ingest.loading import load
-from radiobject.ingest.metadata import join_obs, subject_table
+from radiobject.ingest.metadata import join_obs, subject_frame
+from radiobject.ingest.plan import (
+    OnConflict,
+    Settings,
+    backend_name,
+    check_alignment,
+    held_volumes,
+    kinds_of,
+    plan_hash,
+    settle_conflicts,
+    subject_rows,
+)
 from radiobject.ingest.resume import Finished, fingerprint, finished_rows
 from radiobject.ingest.sources import Source, resolve
 from radiobject.ingest.writing import Target, write_volume
@@ -44,12 +51,8 @@ from radiobject.storage import Storage
 
 __all__ = ["ingest"]
 
-OnConflict = Literal["error", "skip", "update", "replace"]
-"""What to do with an obs_id that the study holds. "update": replace it when the source's digest changed."""
-
 _JOURNAL_ROWS = 16
 _JOURNAL_SECONDS = 5.0
-_LABEL_NAME = re.compile(r"(^|_)(seg|segs|label|labels|mask|dseg|segmentation|parc|aseg)($|_)", re.IGNORECASE)
 
 
 @dataclass
@@ -91,34 +94,31 @@ def ingest(
     """
     if errors not in ("raise", "collect"):
         raise MetadataError("errors=", expected="'raise' or 'collect'", got=repr(errors))
+    if axis4 not in ("auto", "time", "channel"):
+        raise ConfigError("axis4=", expected="'auto', 'time' or 'channel'", got=repr(axis4))
+    if workers is not None and workers < 1:
+        raise ConfigError("workers=", expected="at least 1", got=repr(workers))
     location = Location(uri, storage_options)
     storage = Storage(location)
-    known = (
-        None
-        if obs_meta is None
-        else list(obs_meta["obs_subject_id"])
-        if "obs_subject_id" in obs_meta
-        else None
-    )
+    given = subject_frame(obs_meta)
+    known = [] if given is None else given["obs_subject_id"].to_pylist()
+    known += [] if base is None else base.table("obs_meta").ids()
     sources = resolve(images, known, storage_options)
-    held = _held(base)
-    sources = _settle_conflicts(sources, held, on_conflict)
+    held = held_volumes(base)
+    sources = settle_conflicts(sources, held, on_conflict)
     if validate_alignment:
-        _check_alignment(sources)
-    subjects = _subjects(obs_meta, sources, base)
-    kinds, label_names = _kinds(images, labels)
+        check_alignment(sources)
+    subjects = subject_rows(given, sources, base)
+    kinds, label_names = kinds_of(images, labels, base)
+    _check_obs(obs or {}, sources, images)
+    name = backend_name(backend, location.scheme, base)
+    settings = Settings(kinds, label_names, axis4, write or current().write, name)
+    arrays = get_backend(name, location)
     if base is None:
         create_study(storage)
-    name = backend or ("memory" if location.scheme == "memory" else "zarr")
-    target = Target(
-        storage,
-        get_backend(name, location),
-        {c: _path_of(base, c) for c in images},
-        kinds,
-        write or current().write,
-    )
+    target = Target(storage, arrays, {c: _path_of(base, c) for c in images}, kinds, settings.write)
     transaction = Transaction(storage, base, "create" if base is None else "append", message)
-    plan = _plan_hash(sources)
+    plan = plan_hash(sources, settings)
     outcome = _Outcome()
     if resume:
         earlier = matching(running(storage), plan)
@@ -147,13 +147,16 @@ def ingest(
         return {**row, "_fingerprint": fingerprint(source), "_seconds": time.monotonic() - begun}
 
     todo = [s for s in sources if s.obs_id not in outcome.rows]
-    with progress_bar("ingest", len(sources), progress) as tell:
-        tell(len(outcome.rows), len(sources))
-        for position, result in run(work, todo, executor=executor, workers=workers):
-            _take(outcome, todo[position], result)
-            tell(len(outcome.rows) + len(outcome.failures) + len(outcome.unchanged), len(sources))
-            _journal(transaction, outcome, last=False)
-    _journal(transaction, outcome, last=True)
+    try:
+        with progress_bar("ingest", len(sources), progress) as tell:
+            tell(len(outcome.rows), len(sources))
+            for position, result in run(work, todo, executor=executor, workers=workers):
+                _take(outcome, todo[position], result)
+                tell(len(outcome.rows) + len(outcome.failures) + len(outcome.unchanged), len(sources))
+                _journal(transaction, outcome, last=False)
+    finally:
+        # also after Ctrl-C or a lost connection: what is finished is there for resume=True
+        _journal(transaction, outcome, last=True)
     if outcome.failures and (errors == "raise" or not outcome.rows):
         _refuse(uri, outcome, len(sources))
     if base is not None and not outcome.rows and not outcome.failures and subjects is None:
@@ -162,89 +165,23 @@ def ingest(
     return transaction.commit(_edit(sources, outcome, target, subjects, obs or {}, name, held))
 
 
+def _check_obs(obs: Mapping[str, Any], sources: Sequence[Source], images: Mapping[str, Any]) -> None:
+    """Join what the caller wants beside the volumes once before hours of work, to see that it fits."""
+    if unknown := [c for c in obs if c not in images]:
+        raise MetadataError("obs=", expected=f"some of {list(images)}", got=str(unknown))
+    for collection, frame in obs.items():
+        rows = [
+            {"obs_subject_id": s.obs_subject_id, "obs_id": s.obs_id}
+            for s in sources
+            if s.collection == collection
+        ]
+        join_obs(_as_table(rows), frame, collection)
+
+
 def _path_of(base: Snapshot | None, collection: str) -> str:
     """Where a collection's volumes go; one that was renamed keeps its first folder."""
     entry = None if base is None else base.commit.collection(collection)
     return collection_path(collection) if entry is None else entry.path
-
-
-def _held(base: Snapshot | None) -> dict[str, tuple[str, str]]:
-    """Collection and source digest of every volume that the study holds, by obs_id."""
-    held: dict[str, tuple[str, str]] = {}
-    if base is None:
-        return held
-    for entry in base.commit.collections:
-        rows = base.table("obs", entry.name).read(["obs_id", "source_digest"])
-        for obs_id, digest in zip(*(rows[c].to_pylist() for c in rows.schema.names), strict=True):
-            held[obs_id] = (entry.name, digest or "")
-    return held
-
-
-def _settle_conflicts(
-    sources: Sequence[Source], held: Mapping[str, tuple[str, str]], on_conflict: OnConflict
-) -> list[Source]:
-    """The sources to look at, given what the study holds already."""
-    if on_conflict not in ("error", "skip", "update", "replace"):
-        raise MetadataError("on_conflict=", expected="error, skip, update or replace", got=repr(on_conflict))
-    for source in sources:
-        if source.obs_id in held and (on_conflict == "error" or held[source.obs_id][0] != source.collection):
-            raise DuplicateIdError(
-                f"obs_id {source.obs_id!r} ({source.name})",
-                expected="an id that the study does not hold",
-                got=f"one in collection {held[source.obs_id][0]!r}",
-                hint='Pass on_conflict="skip", "update" or "replace".',
-            )
-    return [s for s in sources if on_conflict != "skip" or s.obs_id not in held]
-
-
-def _subjects(obs_meta: Any, sources: Sequence[Source], base: Snapshot | None) -> pa.Table:
-    used = [s.obs_subject_id for s in sources]
-    if base is not None and obs_meta is None:
-        held = set(base.table("obs_meta").ids())
-        if new := [s for s in dict.fromkeys(used) if s not in held]:
-            raise MetadataError(
-                f"subjects {new[:5]}", expected="obs_meta= with a row for every new subject", got="none"
-            )
-        return None
-    if base is not None:
-        held = set(base.table("obs_meta").ids())
-        used = [s for s in used if s not in held]
-    return subject_table(obs_meta, used)
-
-
-def _kinds(images: Mapping[str, Any], labels: Any) -> tuple[dict[str, Kind], dict[str, dict[int, str]]]:
-    """Which collections are label maps, and the names of their values."""
-    if labels is None:
-        return {c: "label" if _LABEL_NAME.search(c) else "image" for c in images}, {}
-    chosen = [labels] if isinstance(labels, str) else list(labels)
-    if unknown := [c for c in chosen if c not in images]:
-        raise MetadataError("labels=", expected=f"some of {list(images)}", got=str(unknown))
-    names = {c: dict(labels[c]) for c in chosen} if isinstance(labels, Mapping) else {}
-    return {c: "label" if c in chosen else "image" for c in images}, names
-
-
-def _check_alignment(sources: Sequence[Source]) -> None:
-    groups: dict[str, set[str]] = {}
-    for source in sources:
-        groups.setdefault(source.collection, set()).add(source.obs_subject_id)
-    (first, expected), *others = groups.items()
-    for name, subjects in others:
-        if subjects != expected:
-            only = {first: sorted(expected - subjects)[:5], name: sorted(subjects - expected)[:5]}
-            raise AlignmentError(
-                f"collections {first!r} and {name!r}",
-                expected="the same subjects in both",
-                got="; ".join(f"only in {k!r}: {v}" for k, v in only.items() if v),
-                hint="Add what is missing, or leave validate_alignment out.",
-            )
-
-
-def _plan_hash(sources: Sequence[Source]) -> str:
-    digest = hashlib.sha256()
-    for s in sources:
-        where = os.path.abspath(s.item) if isinstance(s.item, str) and "://" not in s.item else s.name
-        digest.update(f"{s.collection}\0{s.obs_id}\0{where}\0".encode())
-    return digest.hexdigest()
 
 
 def _take_over(outcome: _Outcome, finished: Finished) -> None:
@@ -313,8 +250,6 @@ def _edit(
     held: Mapping[str, tuple[str, str]],
 ) -> Edit:
     """What to commit: rows in the order of the plan, whatever order the workers finished in."""
-    if unknown := [c for c in obs if c not in target.paths]:
-        raise MetadataError("obs=", expected=f"some of {list(target.paths)}", got=str(unknown))
     edit = Edit(subjects=subjects, ledger=_ledger(sources, outcome))
     for collection in target.paths:
         rows = [

@@ -87,9 +87,20 @@ def _path_of(item: Any) -> str | None:
         name
         and getattr(proxy, "is_proxy", False)
         and re.search(r"\.(nii|img|hdr)(\.gz)?$", str(name), re.IGNORECASE)
+        and _is_as_in_file(item)
     ):
         return str(name)
     return None
+
+
+def _is_as_in_file(image: Any) -> bool:
+    """Whether neither the affine nor the header of an open image was changed since it was loaded."""
+    try:
+        fresh = type(image).from_file_map(image.file_map)
+    except Exception:
+        # a file that is gone or damaged by now: reading it as a file says so by name
+        return True
+    return bool(np.array_equal(fresh.affine, image.affine) and fresh.header == image.header)
 
 
 def _from_file(path: str, kind: Kind, axis4: Axis4, options: Mapping[str, Any] | None) -> Loaded:

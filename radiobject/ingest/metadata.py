@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,27 +12,27 @@ import pyarrow.compute as pc
 from radiobject.errors import DuplicateIdError, MetadataError
 from radiobject.format.schema import OBS_SCHEMA
 
-__all__ = ["join_obs", "subject_table"]
+__all__ = ["join_obs", "refuse_subjects_without_row", "subject_frame"]
 
 
-def subject_table(frame: Any, used: Sequence[str]) -> pa.Table:
-    """`obs_meta` as Arrow, one row a subject; without a frame, just the subjects of the images.
+def subject_frame(frame: Any) -> pa.Table | None:
+    """`obs_meta` as Arrow, one row a subject; None for None.
 
-    Raises `MetadataError` for a missing or mixed column and for subjects without a row, `DuplicateIdError`.
+    Raises `MetadataError` for a missing or mixed column, `DuplicateIdError` for a subject listed twice.
     """
-    subjects = list(dict.fromkeys(used))
-    if frame is None:
-        return pa.table({"obs_subject_id": pa.array(subjects, pa.string())})
-    table = _to_arrow(frame, "obs_meta", "obs_subject_id")
-    have = set(table["obs_subject_id"].to_pylist())
-    if missing := [s for s in subjects if s not in have]:
+    return None if frame is None else _to_arrow(frame, "obs_meta", "obs_subject_id")
+
+
+def refuse_subjects_without_row(used: Iterable[str], rows: Iterable[str]) -> None:
+    """Raise `MetadataError` when a subject that has images has no row."""
+    have = set(rows)
+    if missing := [s for s in dict.fromkeys(used) if s not in have]:
         raise MetadataError(
             f"obs_meta: subjects {missing[:5]}",
             expected="a row for every subject that has images",
             got=f"{len(missing)} without one",
-            hint="Add the rows, or drop these sources.",
+            hint="Add the rows to obs_meta=, or drop these sources.",
         )
-    return table
 
 
 def join_obs(rows: pa.Table, frame: Any, collection: str) -> pa.Table:

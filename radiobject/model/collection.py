@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.errors import UnknownIdError
+from radiobject.errors import SelectionError, UnknownIdError
+from radiobject.format.tables import Table
 from radiobject.model.dataframe import Dataframe
 from radiobject.model.index import Index, select_labels, select_positions
 from radiobject.model.study import Study
 from radiobject.model.volume import Volume
 
-__all__ = ["ILoc", "Loc", "VolumeCollection", "matching_rows"]
+__all__ = ["ILoc", "Loc", "VolumeCollection", "filled", "matching_rows"]
 
 V = TypeVar("V")
 
@@ -147,7 +149,7 @@ class VolumeCollection:
                     f"subject {subject!r}", expected=f"a subject with a volume in {self.name!r}"
                 )
         if columns:
-            positions = np.intersect1d(positions, matching_rows(self._study, self.name, columns))
+            positions = np.intersect1d(positions, matching_rows(self._study.obs(self.name), columns))
         if len(positions) == 1:
             return self._study.volume(self.name, int(positions[0]))
         return VolumeCollection(self._study, self.name, positions)
@@ -197,22 +199,38 @@ class VolumeCollection:
         )
 
 
-def matching_rows(study: Study, name: str, columns: dict[str, Any]) -> npt.NDArray[np.int64]:
-    """Rows of a collection whose columns equal the values (or one of a list of them)."""
-    table = study.obs(name)
-    if unknown := [c for c in columns if c not in table.schema.names or c.startswith("_")]:
-        raise UnknownIdError(f"columns {unknown} of {name!r}", expected=f"some of {Dataframe(table).columns}")
+def matching_rows(table: Table, columns: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+    """Rows of a table whose columns equal the values (or one of several); None finds nulls.
+
+    Raises `UnknownIdError` for a column that is not there, `SelectionError` for a value of another type.
+    """
+    visible = Dataframe(table).columns
+    if unknown := [c for c in columns if c not in visible]:
+        raise UnknownIdError(f"columns {unknown} of {table.name!r}", expected=f"some of {visible}")
     rows = table.read(list(columns))
     keep = np.ones(rows.num_rows, dtype=bool)
     for column, value in columns.items():
-        values = value if isinstance(value, list | tuple | set | frozenset) else [value]
-        keep &= _one_of(rows[column], values)
+        several = isinstance(value, list | tuple | set | frozenset | range | np.ndarray)
+        found = np.zeros(rows.num_rows, dtype=bool)
+        for one in value if several else [value]:
+            found |= _equal(rows[column], one, column)
+        keep &= found
     return np.flatnonzero(keep)
 
 
-def _one_of(column: Any, values: Iterable[Any]) -> npt.NDArray[np.bool_]:
-    found = np.zeros(len(column), dtype=bool)
-    for value in values:
+def filled(table: Table, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `columns` that have a value in any row: a collection without sessions is narrowed by none."""
+    have = [c for c in columns if c in table.schema.names]
+    rows = table.read(have)
+    return {c: columns[c] for c in have if rows[c].null_count < rows.num_rows}
+
+
+def _equal(column: pa.ChunkedArray, value: Any, name: str) -> npt.NDArray[np.bool_]:
+    try:
         same = pc.is_null(column) if value is None else pc.equal(column, value)
-        found |= pc.fill_null(same, fill_value=False).to_numpy(zero_copy_only=False)
+    except (pa.ArrowException, TypeError) as error:
+        raise SelectionError(
+            f"column {name!r}", expected=f"values of type {column.type}", got=repr(value)
+        ) from error
+    found: npt.NDArray[np.bool_] = pc.fill_null(same, fill_value=False).to_numpy()
     return found

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from radiobject.errors import DuplicateIdError, SelectionError, UnknownIdError
+from radiobject.errors import DuplicateIdError, IndexingError, SelectionError, UnknownIdError
 
 __all__ = ["Index", "align", "select_labels", "select_positions"]
 
@@ -56,8 +56,11 @@ class Index:
             raise self._unknown(key) from None
 
     def get_key(self, position: int) -> str:
-        """Id at a position."""
-        return self._ids[position]
+        """Id at a position; `IndexingError` outside the index."""
+        try:
+            return self._ids[position]
+        except IndexError:
+            raise _outside(f"{self.name} at", position, len(self)) from None
 
     def _unknown(self, key: object) -> UnknownIdError:
         near = difflib.get_close_matches(str(key), self._ids[:20_000], n=3)
@@ -146,12 +149,12 @@ def align(*indexes: Index) -> Index:
 def select_positions(key: Any, length: int, what: str) -> int | npt.NDArray[np.int64]:
     """What `iloc[key]` picks: one position for an int, else sorted unique positions.
 
-    IndexError outside the range; `SelectionError` for floats, strings and masks of another length.
+    `IndexingError` outside the range; `SelectionError` for floats, strings and masks of another length.
     """
     if isinstance(key, int | np.integer) and not isinstance(key, bool | np.bool_):
         position = int(key)
         if not -length <= position < length:
-            raise IndexError(f"{what}[{position}]: there are {length}")
+            raise _outside(what, position, length)
         return position % length
     if isinstance(key, slice):
         return np.sort(np.arange(length, dtype=np.int64)[key])
@@ -163,14 +166,20 @@ def select_positions(key: Any, length: int, what: str) -> int | npt.NDArray[np.i
             return np.flatnonzero(array)
         if array.ndim == 1 and (array.dtype.kind in "iu" or array.size == 0):
             wanted = array.astype(np.int64)
-            if wanted.size and not (-length <= wanted.min() and wanted.max() < length):
-                raise IndexError(f"{what}[{int(wanted.min())}..{int(wanted.max())}]: there are {length}")
+            beyond = wanted[(wanted < -length) | (wanted >= length)]
+            if beyond.size:
+                raise _outside(what, int(beyond[0]), length)
             return np.unique(wanted % length) if length else wanted
     raise SelectionError(
         f"{what}[{key!r}]",
         expected="an int, a slice, a list of ints or a boolean mask",
         got=type(key).__name__,
     )
+
+
+def _outside(what: str, position: int, length: int) -> IndexingError:
+    bounds = f"{-length} to {length - 1}" if length else "none, it is empty"
+    return IndexingError(f"{what}[{position}]", expected=bounds, got=str(position))
 
 
 def select_labels(key: Any, index: Index, what: str) -> int | npt.NDArray[np.int64]:

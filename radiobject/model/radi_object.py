@@ -16,7 +16,7 @@ from radiobject.executor import Progress
 from radiobject.format.catalog import Catalog
 from radiobject.format.tags import create_tag
 from radiobject.format.transaction import Transaction
-from radiobject.model.collection import ILoc, Loc, VolumeCollection, matching_rows
+from radiobject.model.collection import ILoc, Loc, VolumeCollection, filled, matching_rows
 from radiobject.model.dataframe import Dataframe
 from radiobject.model.index import Index, select_labels
 from radiobject.model.removal import removal
@@ -53,18 +53,18 @@ class RadiObject:
             raise ConfigError(
                 f"{uri}", expected=f"version {pinned}, as the URI says", got=f"version={version}"
             )
-        study = Study.open(text, version or pinned, backend, dict(storage_options or {}))
+        study = Study.open(text, pinned if version is None else version, backend, dict(storage_options or {}))
         found = study.snapshot.commit.sha256
         if digest is not None and not found.startswith(digest):
             raise CorruptObjectError(f"{uri}", expected=f"commit {digest}", got=found[: len(digest)])
-        self._set(study, None, None, {})
+        self._set(study, None, None, ())
 
     def _set(
         self,
         study: Study,
         positions: npt.NDArray[np.int64] | None,
         names: tuple[str, ...] | None,
-        rows: dict[str, Any],
+        rows: tuple[dict[str, Any], ...],
     ) -> None:
         self._study, self._positions, self._names, self._rows = study, positions, names, rows
 
@@ -79,7 +79,7 @@ class RadiObject:
             self._study,
             self._positions if positions is None else positions,
             self._names if names is None else names,
-            {**self._rows, **(rows or {})},
+            (*self._rows, rows) if rows else self._rows,
         )
         return view
 
@@ -171,12 +171,10 @@ class RadiObject:
                     f"column {column!r}", expected=f"a column of obs_meta {self.obs_meta.columns} or obs"
                 )
         if meta:
-            frame = view.obs_meta.read(list(meta))
-            keep = np.ones(len(frame), dtype=bool)
-            for column, value in meta.items():
-                values = value if isinstance(value, list | tuple | set | frozenset) else [value]
-                keep &= frame[column].isin(list(values)).to_numpy(dtype=bool)
-            view = view.iloc[keep]
+            fitting = matching_rows(self._study.subjects, meta)
+            if view._positions is not None:
+                fitting = np.intersect1d(view._positions, fitting)
+            view = view._view(positions=fitting)
         return view._view(rows=rows) if rows else view
 
     def head(self, n: int = 5) -> RadiObject:
@@ -202,10 +200,9 @@ class RadiObject:
         positions = None
         if self._positions is not None:
             positions = self._study.positions_of_subjects(name, self.obs_subject_ids)
-        if self._rows:
+        for where in self._rows:
             table = self._study.obs(name)
-            known = {k: v for k, v in self._rows.items() if k in table.schema.names}
-            fitting = matching_rows(self._study, name, known)
+            fitting = matching_rows(table, filled(table, where))
             positions = fitting if positions is None else np.intersect1d(positions, fitting)
         return VolumeCollection(self._study, name, positions)
 
@@ -314,7 +311,7 @@ class RadiObject:
             location.uri, images, obs_meta, base=self._study.snapshot, on_conflict=on_conflict,
             storage_options=location.options, **options,
         )  # fmt: skip
-        self._set(Study(snapshot), None, None, {})
+        self._set(Study(snapshot), None, None, ())
         return self
 
     def delete(
@@ -333,7 +330,7 @@ class RadiObject:
         edit = removal(self._study, subjects, collections, obs_ids)
         snapshot = self._study.snapshot
         made = Transaction(snapshot.storage, snapshot, "delete", message).commit(edit)
-        self._set(Study(made), None, None, {})
+        self._set(Study(made), None, None, ())
         return self
 
     def tag(self, name: str) -> None:
@@ -353,7 +350,7 @@ class RadiObject:
     @classmethod
     def _of(cls, study: Study) -> RadiObject:
         radi = cls.__new__(cls)
-        radi._set(study, None, None, {})
+        radi._set(study, None, None, ())
         return radi
 
     def _locate(self, key: Any) -> int | npt.NDArray[np.int64]:

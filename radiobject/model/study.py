@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject import measuring
 from radiobject.backends import get_backend
 from radiobject.backends.base import Backend
 from radiobject.errors import CapabilityError, MissingObjectError, RadiObjectError, UnknownIdError
@@ -20,7 +19,6 @@ from radiobject.format.commit import CollectionEntry
 from radiobject.format.meta import row_meta
 from radiobject.format.tables import Table
 from radiobject.format.tags import read_tag
-from radiobject.geometry.affine import Affine
 from radiobject.location import Location
 from radiobject.model.index import Index
 from radiobject.model.volume import Volume
@@ -37,7 +35,6 @@ class Study:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._backends: dict[str, Backend] = {}
-        self._indexes: dict[str, Index] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -90,11 +87,12 @@ class Study:
     def index(self, name: str = "") -> Index:
         """All ids of a collection's volumes, or of the subjects when `name` is empty."""
         with self._lock:
-            if name not in self._indexes:
+            indexes: dict[str, Index] = self.snapshot.indexes
+            if name not in indexes:
                 table = self.obs(name) if name else self.subjects
                 kind = "obs_id" if name else "obs_subject_id"
-                self._indexes[name] = Index(table.ids(), kind, checked=True)
-            return self._indexes[name]
+                indexes[name] = Index(table.ids(), kind, checked=True)
+            return indexes[name]
 
     def positions_of_subjects(self, name: str, subjects: Iterable[str]) -> npt.NDArray[np.int64]:
         """Which volumes of a collection belong to these subjects."""
@@ -110,12 +108,11 @@ class Study:
     def volume(self, name: str, position: int) -> Volume:
         """Open the volume in row `position` of a collection; costs no request once its rows are in memory."""
         obs_id, subject, path, hint, text, matrix = self.obs(name).record(position, _OPENING)
-        measuring.add("volumes_opened")
         handle = self.backend(self.entry(name).backend).open_volume(check_key(path), hint)
         return Volume(
             handle,
             row_meta(text),
-            Affine(np.array(matrix, dtype=np.float64).reshape(4, 4)),
+            matrix or (),
             obs_id=obs_id,
             obs_subject_id=subject,
             row=ObsRow(self, name, position),

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from radiobject import measuring
 from radiobject.backends.base import VolumeHandle
-from radiobject.errors import IndexingError, MissingObjectError, RadiObjectError, SelectionError
+from radiobject.errors import MissingObjectError, RadiObjectError, SelectionError
 from radiobject.format.layout import box_to_disk, python_axes, to_disk, to_python
 from radiobject.format.meta import VolumeMeta
 from radiobject.geometry.affine import Affine
 from radiobject.geometry.box import Box, normalise
-from radiobject.geometry.planes import Plane, plane_axis, to_display
+from radiobject.geometry.planes import Plane, to_display
+from radiobject.model.anatomy import plane_index
+from radiobject.model.slicing import Region
 
 __all__ = ["Row", "Volume"]
 
@@ -39,46 +41,37 @@ class Volume:
     Raises `IndexingError` outside the volume, `IntegrityError` for missing or changed bytes.
     """
 
-    __slots__ = (
-        "_affine",
-        "_dropped",
-        "_handle",
-        "_meta",
-        "_ranges",
-        "_row",
-        "_shape",
-        "obs_id",
-        "obs_subject_id",
-    )
+    __slots__ = ("_affine", "_handle", "_meta", "_region", "_row", "_shape",
+                 "obs_id", "obs_subject_id")  # fmt: skip
 
     def __init__(
         self,
         handle: VolumeHandle,
         meta: VolumeMeta,
-        affine: Affine | None = None,
+        affine: Affine | Sequence[float] | None = None,
         *,
         obs_id: str = "",
         obs_subject_id: str = "",
         row: Row | None = None,
     ) -> None:
         self._handle, self._meta = handle, meta
-        self._affine = meta.affine if affine is None else affine
+        # 16 numbers become an Affine when first asked for: checking them costs as much as opening the array
+        self._affine: Affine | Sequence[float] = meta.affine if affine is None else affine
         self.obs_id, self.obs_subject_id = obs_id, obs_subject_id
         self._row = row
-        self._ranges: tuple[range, ...] | None = None
-        self._dropped: frozenset[int] = frozenset()
+        self._region: Region | None = None
         self._shape: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Voxels along x, y, z[, t][, c]."""
         if self._shape is None:
-            if self._ranges is None:
+            if self._region is None:
                 spec = self._handle.spec
                 sizes = dict(zip(spec.dims, spec.shape, strict=True))
                 self._shape = tuple(sizes[a] for a in python_axes(spec.dims))
             else:
-                self._shape = tuple(len(r) for i, r in enumerate(self._ranges) if i not in self._dropped)
+                self._shape = self._region.shape
         return self._shape
 
     @property
@@ -89,7 +82,8 @@ class Volume:
     @property
     def axes(self) -> tuple[str, ...]:
         """Names of the axes: a subset of x, y, z, t, c."""
-        return tuple(a for i, a in enumerate(python_axes(self._meta.dims)) if i not in self._dropped)
+        names = python_axes(self._meta.dims)
+        return names if self._region is None else self._region.kept(names)
 
     @property
     def stored_dtype(self) -> np.dtype[Any]:
@@ -109,10 +103,18 @@ class Volume:
     @property
     def meta(self) -> VolumeMeta:
         """Everything the volume says about itself besides voxels and table columns."""
-        dims = tuple(d for d in self._meta.dims if d in self.axes)
-        exact = self._meta.source.exact and self._ranges is None
+        meta, region = self._meta, self._region
+        if region is None:
+            return replace(meta, affine=self._cropped())
+        axes, step = self.axes, meta.time_step
+        if step is not None:
+            step = step * abs(region.ranges[3].step) if "t" in axes else None
         return replace(
-            self._meta, affine=self._cropped(), dims=dims, source=replace(self._meta.source, exact=exact)
+            meta,
+            affine=self._cropped(),
+            dims=tuple(d for d in meta.dims if d in axes),
+            time_step=step,
+            source=replace(meta.source, exact=False),
         )
 
     @property
@@ -146,10 +148,9 @@ class Volume:
         return self._handle.native()
 
     def _cropped(self) -> Affine:
-        if self._ranges is None:
-            return self._affine
-        spatial = self._ranges[:3]
-        return self._affine.crop([r.start for r in spatial], [r.step for r in spatial])
+        if not isinstance(self._affine, Affine):
+            self._affine = Affine(np.array([self._affine[i : i + 4] for i in (0, 4, 8, 12)]))
+        return self._affine if self._region is None else self._region.affine(self._affine)
 
     def __getitem__(self, key: Any) -> Any:
         return self._read(key, self._scaling)
@@ -157,8 +158,8 @@ class Volume:
     def _read(self, key: Any, scaling: Any) -> Any:
         box, rest = normalise(key, self.shape)
         steps = None
-        if self._ranges is not None:
-            box, steps = self._to_base(box)
+        if self._region is not None:
+            box, steps = self._region.to_stored(box)
         dims = self._meta.dims
         # up to four axes, disk order is user order reversed, and needs no bookkeeping
         plain = len(dims) < 5
@@ -177,28 +178,7 @@ class Volume:
             found = found[steps]
         if rest is not None:
             found = found[rest]
-        if measuring.active():
-            measuring.add("bytes_used", found.nbytes)
         return found
-
-    def _to_base(self, box: Box) -> tuple[Box, tuple[slice | int, ...]]:
-        """A box in this (sliced) volume as a box in the stored one, and what to do to the block."""
-        assert self._ranges is not None
-        start, stop, steps = [], [], list[slice | int]()
-        visible = iter(zip(box.start, box.stop, strict=True))
-        for axis, whole in enumerate(self._ranges):
-            if axis in self._dropped:
-                start.append(whole[0])
-                stop.append(whole[0] + 1)
-                steps.append(0)
-                continue
-            a, b = next(visible)
-            part = whole[a:b]
-            low, high = (min(part[0], part[-1]), max(part[0], part[-1]) + 1) if len(part) else (0, 0)
-            start.append(low)
-            stop.append(high)
-            steps.append(slice(None, None, whole.step))
-        return Box(tuple(start), tuple(stop)), tuple(steps)
 
     def to_numpy(self, *, raw: bool = False) -> npt.NDArray[Any]:
         """The whole volume; `raw=True` gives the stored values, without slope and intercept."""
@@ -221,41 +201,8 @@ class Volume:
         return _Slicer(self)
 
     def _sliced(self, key: Any) -> Volume:
-        keys = key if isinstance(key, tuple) else (key,)
-        if Ellipsis in keys:
-            at = keys.index(Ellipsis)
-            keys = keys[:at] + (slice(None),) * (self.ndim - len(keys) + 1) + keys[at + 1 :]
-        if len(keys) > self.ndim:
-            raise IndexingError(
-                f"slicer of {self.obs_id or 'volume'}", expected=f"{self.ndim} axes", got=str(len(keys))
-            )
-        keys += (slice(None),) * (self.ndim - len(keys))
-        base = self._ranges or tuple(range(n) for n in self.shape)
-        ranges, dropped = list(base), set(self._dropped)
-        visible = [i for i in range(len(base)) if i not in self._dropped]
-        for axis, item in zip(visible, keys, strict=True):
-            if isinstance(item, slice):
-                ranges[axis] = base[axis][item]
-                if not len(ranges[axis]):
-                    raise IndexingError(
-                        f"slicer along axis {axis}", expected="at least one voxel", got=repr(item)
-                    )
-            elif isinstance(item, SupportsIndex) and axis >= 3:
-                try:
-                    index = base[axis][item]
-                except IndexError:
-                    raise IndexingError(
-                        f"slicer along axis {axis}", expected=f"0 to {len(base[axis]) - 1}", got=repr(item)
-                    ) from None
-                ranges[axis] = range(index, index + 1)
-                dropped.add(axis)
-            else:
-                raise SelectionError(
-                    f"slicer along axis {axis}",
-                    expected="a slice (x, y and z stay axes)",
-                    got=repr(item),
-                    hint="Use vol[...] or vol.plane(...) for an array.",
-                )
+        base = self._region or Region.whole(self.shape)
+        region = base.sliced(key, self.obs_id or "volume")
         made = Volume(
             self._handle,
             self._meta,
@@ -264,7 +211,7 @@ class Volume:
             obs_subject_id=self.obs_subject_id,
             row=self._row,
         )
-        made._ranges, made._dropped = tuple(ranges), frozenset(dropped)
+        made._region = region
         return made
 
     def slice(
@@ -330,28 +277,9 @@ class Volume:
         display: bool,
     ) -> npt.NDArray[Any]:
         affine = self._cropped()
-        axis = plane_axis(affine, plane)
-        if index is not None and mm is not None:
-            raise SelectionError(plane, expected="an index or mm=", got="both")
-        if mm is not None:
-            index = self._at_mm(affine, axis, mm)
-        elif index is None:
-            index = self.shape[axis] // 2
-        found = self.plane(axis, index, t=t, c=c)
+        axis, at = plane_index(affine, self.shape, plane, index, mm)
+        found = self.plane(axis, at, t=t, c=c)
         return to_display(found, affine, plane) if display else found
-
-    def _at_mm(self, affine: Affine, axis: int, mm: float) -> int:
-        """The index along `axis` whose plane, at the volume's centre, is nearest to a world coordinate."""
-        world = affine.world_axes[axis]
-        centre = [(n - 1) / 2 for n in self.shape[:3]]
-        centre[axis] = 0.0
-        zero = float(affine.apply(centre)[world])
-        step = float(affine.matrix[world, axis])
-        index = round((mm - zero) / step)
-        if not 0 <= index < self.shape[axis]:
-            ends = sorted((zero, zero + step * (self.shape[axis] - 1)))
-            raise IndexingError(f"mm={mm}", expected=f"{ends[0]:.1f} to {ends[1]:.1f} mm", got=f"{mm}")
-        return index
 
     def extra(self, name: str) -> bytes | None:
         """Bytes kept beside the voxels ("nifti" is the source's header), None when there are none."""
@@ -371,8 +299,8 @@ class Volume:
         """
         from radiobject.export.nifti import nifti_bytes, write_nifti
 
-        meta, dims = self.meta, tuple(d for d in self._meta.dims if d in self.axes)
-        stored = to_disk(self.to_numpy(raw=True), dims)
+        meta = self.meta
+        stored = to_disk(self.to_numpy(raw=True), meta.dims)
         beside = {name: self.extra(f"nifti_{name}") or b"" for name in ("lead", "tail")}
         write_nifti(path, nifti_bytes(meta, stored, self.extra("nifti"), **beside))
 

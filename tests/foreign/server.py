@@ -21,6 +21,8 @@ class FileServer(ThreadingHTTPServer):
     """Serves the files below `root`; `asked` holds (method, path, status) of every request answered."""
 
     daemon_threads = False
+    # clients open many connections at once; beyond the usual five the kernel drops some for a second or more
+    request_queue_size = 256
 
     def __init__(self, root: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

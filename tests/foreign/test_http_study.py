@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foreign.conftest import Written
 from foreign.server import FileServer, serve
+from foreign.studies import Written
 from radiobject import RadiObject
 from radiobject.errors import CapabilityError, MissingObjectError, StorageError, StudyNotFoundError
 from radiobject.format.catalog import Catalog

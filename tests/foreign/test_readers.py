@@ -16,8 +16,8 @@ import yaozarrs
 import zarr
 from ome_zarr_models import v05
 
-from foreign.conftest import Written
 from foreign.server import FileServer
+from foreign.studies import Written
 from radiobject import RadiObject
 
 PLACES = ("disk", "http")

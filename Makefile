@@ -1,0 +1,51 @@
+# What a newcomer needs. Every target makes its own .venv with Python 3.11 or newer; the second time is quick.
+
+.PHONY: demo test test-peers lint bench clean
+.DEFAULT_GOAL := demo
+
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+READY := .venv/.installed
+
+# The first of these that runs and is new enough; `make PYTHON=/path/to/python` overrides.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+
+demo: $(READY)
+	$(BIN)/radiobject demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -m "not peers"
+
+# Readers outside Python (zarrita.js and others): wants node and npm, and the network the first time.
+test-peers: $(READY) tests/peers/node_modules/.installed
+	$(BIN)/python -m pytest -q -m peers
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python benchmarks/reads.py
+
+clean:
+	rm -rf .venv demo-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/peers/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Anew whenever the list of dependencies changes.
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found. Install one, or run" \
+		"make PYTHON=/path/to/python"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "$(PYTHON) cannot make a virtual environment. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,demo]"
+	@touch $@
+
+tests/peers/node_modules/.installed: tests/peers/package.json
+	cd tests/peers && if test -f package-lock.json; then npm ci --no-audit --no-fund; \
+		else npm install --no-audit --no-fund; fi
+	@touch $@

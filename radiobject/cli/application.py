@@ -1,0 +1,54 @@
+"""The commands and their common options, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from radiobject.cli.demo import demo
+from radiobject.cli.export import export
+from radiobject.cli.info import info
+from radiobject.cli.ingest import ingest
+from radiobject.cli.validate import validate
+
+__all__ = ["application"]
+
+
+def application() -> typer.Typer:
+    """The Typer application."""
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_common)
+    for command in (ingest, info, validate, export, demo):
+        app.command(no_args_is_help=command is not demo)(command)
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"radiobject-zarr {version('radiobject-zarr')}")
+        raise typer.Exit
+
+
+def _common(
+    _show: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show Python tracebacks of errors.")] = False,
+) -> None:
+    """Radiology studies on Zarr v3 / OME-Zarr: make them from NIfTI files, look at them, check them.
+
+    To see it work on example data, try
+
+    \b
+        radiobject demo
+    """

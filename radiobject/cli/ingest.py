@@ -1,0 +1,161 @@
+"""`radiobject ingest`: NIfTI files become a study, in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from radiobject.cli.options import AsJson, StorageOptions, storage_options
+from radiobject.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ingest"]
+
+
+class Axis4(Enum):
+    """What a fourth axis is."""
+
+    auto = "auto"
+    time = "time"
+    channel = "channel"
+
+
+class Errors(Enum):
+    """What bad files do."""
+
+    raise_ = "raise"
+    collect = "collect"
+
+
+class Preset(Enum):
+    """How voxels are compressed."""
+
+    fast = "fast"
+    archive = "archive"
+    none = "none"
+
+
+def ingest(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="Path or URL of the study to create.")],
+    images: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=SOURCE",
+            help="A collection and its files: a quoted glob, a folder or one file. Repeatable.",
+        ),
+    ],
+    obs_meta: Annotated[
+        Path | None,
+        typer.Option(help="Table of subjects (.csv, .tsv, .parquet) with a column obs_subject_id."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help="A collection of label maps. Repeatable. Else told by its name: seg, mask ..."),
+    ] = None,
+    axis4: Annotated[
+        Axis4, typer.Option(help="What a fourth axis is; auto believes the header and refuses to guess.")
+    ] = Axis4.auto,
+    errors: Annotated[
+        Errors,
+        typer.Option(help="raise: one bad file and nothing is committed. collect: commit the good ones."),
+    ] = Errors.raise_,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="Compression of all collections; left out: fast for images, archive for labels."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Files read and written at once.")] = None,
+    validate_alignment: Annotated[
+        bool, typer.Option("--validate-alignment", help="Require the same subjects in every collection.")
+    ] = False,
+    message: Annotated[str, typer.Option(help="Note kept with the version.")] = "",
+    as_json: AsJson = False,
+    storage_option: StorageOptions = None,
+) -> None:
+    """Create a study from NIfTI files, without loss, in one commit.
+
+    Subjects come from the file names (sub-01_T1w.nii.gz is of sub-01). Quote globs.
+
+    \b
+        radiobject ingest studies/glioma --images T1w='nifti/*_T1w.nii.gz' \\
+            --images seg=masks --obs-meta subjects.csv
+    """
+    from radiobject import RadiObject, WriteConfig
+
+    radi = RadiObject.from_niftis(
+        uri,
+        _images(images),
+        None if obs_meta is None else _table(obs_meta),
+        validate_alignment=validate_alignment,
+        labels=labels or None,
+        axis4=axis4.value,
+        write=None if preset is None else WriteConfig.preset(preset.value),
+        errors=errors.value,
+        resume=resume,
+        workers=workers,
+        message=message,
+        storage_options=storage_options(storage_option),
+    )
+    _show(radi, as_json=as_json)
+
+
+def _images(pairs: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, source = pair.partition("=")
+        if not (name and equals and source):
+            raise typer.BadParameter(f"expected NAME=SOURCE, got {pair!r}", param_hint="--images")
+        if name in found:
+            raise typer.BadParameter(
+                f"{name} is given twice; one glob or folder can hold all its files", param_hint="--images"
+            )
+        found[name] = source
+    return found
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """The subject table; ids stay text, so that 007 is not 7."""
+    import pandas as pd
+
+    from radiobject.errors import MetadataError
+
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".tsv", ".parquet"):
+        raise MetadataError(f"--obs-meta {path}", expected="a .csv, .tsv or .parquet file", got=repr(kind))
+    try:
+        if kind == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, sep="\t" if kind == ".tsv" else ",", dtype={"obs_subject_id": str})
+    except (OSError, ValueError) as error:
+        raise MetadataError(
+            f"--obs-meta {path}", expected=f"a readable {kind} table", got=str(error)
+        ) from error
+
+
+def _show(radi: Any, *, as_json: bool) -> None:
+    from radiobject.cli.summary import collection_table, summary
+
+    document = summary(radi)
+    failed = [row for row in radi.ledger.to_arrow().to_pylist() if row["outcome"] == "failed"]
+    document["failed"] = failed
+    if as_json:
+        print_json(document)
+        return
+    out = console()
+    volumes = sum(c["volumes"] for c in document["collections"])
+    out.print(
+        f"{document['uri']}: {volumes} volumes of {document['subjects']} subjects, "
+        f"version {document['version']}",
+        markup=False,
+        soft_wrap=True,
+    )
+    out.print()
+    out.print(collection_table(document["collections"]))
+    for row in failed:
+        console(stderr=True).print(f"failed: {row['error']}: {row['message']}", markup=False, soft_wrap=True)

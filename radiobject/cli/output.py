@@ -1,0 +1,74 @@
+"""What the commands print: tables for people or one JSON document on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+
+__all__ = ["console", "human", "print_json", "table"]
+
+_PIPED_WIDTH = 120
+"""Columns where there is no terminal: rich would take 80 and fold every table."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console on stdout or stderr; colours only on a terminal."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else _PIPED_WIDTH, highlight=False)
+
+
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Sequence[str] = (),
+    note: str = "",
+) -> Group:
+    """A plain table between its title and a note; `right` names the columns of numbers."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in columns:
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    # beside the table, not of it: rich would fold them to the table's width
+    end = Text(f"{note}\n" if note else "", style="dim")
+    return Group(Text(title, style="bold"), made, end)
+
+
+def print_json(document: Any) -> None:
+    """One document on stdout. What JSON has no word for (times, NumPy scalars) is written as its value."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime.date | datetime.datetime):
+        return value.isoformat()
+    if hasattr(value, "item"):
+        return value.item()
+    return str(value)
+
+
+def human(size: float) -> str:
+    """Bytes in decimal units.
+
+    >>> human(999), human(47_512_345)
+    ('999 B', '47.5 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,158 @@
+"""Plan: what an ingest is about to do, settled and checked before a voxel is read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from radiobject.config import WriteConfig
+from radiobject.errors import AlignmentError, DuplicateIdError, MetadataError
+from radiobject.format.catalog import Snapshot
+from radiobject.format.meta import Kind
+from radiobject.format.rows import differing_rows
+from radiobject.ingest.axes import Axis4
+from radiobject.ingest.metadata import refuse_subjects_without_row
+from radiobject.ingest.sources import Source
+
+__all__ = [
+    "OnConflict",
+    "Settings",
+    "backend_name",
+    "check_alignment",
+    "held_volumes",
+    "kinds_of",
+    "plan_hash",
+    "settle_conflicts",
+    "subject_rows",
+]
+
+OnConflict = Literal["error", "skip", "update", "replace"]
+"""What to do with an obs_id that the study holds. "update": replace it when the source's digest changed."""
+
+_LABEL_NAME = re.compile(r"(^|_)(seg|segs|label|labels|mask|dseg|segmentation|parc|aseg)($|_)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides, beside a source's own bytes, what is written for it."""
+
+    kinds: Mapping[str, Kind]
+    label_names: Mapping[str, Mapping[int, str]]
+    axis4: Axis4
+    write: WriteConfig
+    backend: str
+
+
+def held_volumes(base: Snapshot | None) -> dict[str, tuple[str, str]]:
+    """Collection and source digest of every volume that the study holds, by obs_id."""
+    held: dict[str, tuple[str, str]] = {}
+    if base is None:
+        return held
+    for entry in base.commit.collections:
+        rows = base.table("obs", entry.name).read(["obs_id", "source_digest"])
+        for obs_id, digest in zip(*(rows[c].to_pylist() for c in rows.schema.names), strict=True):
+            held[obs_id] = (entry.name, digest or "")
+    return held
+
+
+def settle_conflicts(
+    sources: Sequence[Source], held: Mapping[str, tuple[str, str]], on_conflict: OnConflict
+) -> list[Source]:
+    """The sources to look at, given what the study holds already."""
+    if on_conflict not in ("error", "skip", "update", "replace"):
+        raise MetadataError("on_conflict=", expected="error, skip, update or replace", got=repr(on_conflict))
+    for source in sources:
+        if source.obs_id in held and (on_conflict == "error" or held[source.obs_id][0] != source.collection):
+            raise DuplicateIdError(
+                f"obs_id {source.obs_id!r} ({source.name})",
+                expected="an id that the study does not hold",
+                got=f"one in collection {held[source.obs_id][0]!r}",
+                hint='Pass on_conflict="skip", "update" or "replace".',
+            )
+    return [s for s in sources if on_conflict != "skip" or s.obs_id not in held]
+
+
+def subject_rows(given: pa.Table | None, sources: Sequence[Source], base: Snapshot | None) -> pa.Table | None:
+    """The rows of obs_meta to write, None for none; `given` is the checked table of the caller.
+
+    Raises `MetadataError` for a subject with images that has a row neither there nor in the study.
+    """
+    used = list(dict.fromkeys(s.obs_subject_id for s in sources))
+    if base is None:
+        if given is None:
+            return pa.table({"obs_subject_id": pa.array(used, pa.string())})
+        refuse_subjects_without_row(used, given["obs_subject_id"].to_pylist())
+        return given
+    table = base.table("obs_meta")
+    held = set(table.ids())
+    ids = [] if given is None else given["obs_subject_id"].to_pylist()
+    refuse_subjects_without_row(used, [*held, *ids])
+    if given is None or (held.issuperset(ids) and not differing_rows(table, given, ids)):
+        return None  # what the study holds already makes no new version
+    return given
+
+
+def kinds_of(
+    images: Mapping[str, Any], labels: Any, base: Snapshot | None
+) -> tuple[dict[str, Kind], dict[str, dict[int, str]]]:
+    """Which collections are label maps, and the names of their values; one that exists keeps its kind."""
+    entries = {} if base is None else {c.name: c for c in base.commit.collections}
+    kinds: dict[str, Kind] = {}
+    chosen = [] if labels is None else [labels] if isinstance(labels, str) else list(labels)
+    if unknown := [c for c in chosen if c not in images]:
+        raise MetadataError("labels=", expected=f"some of {list(images)}", got=str(unknown))
+    for name in images:
+        if name in entries:
+            kinds[name] = "label" if entries[name].kind == "label" else "image"
+        elif labels is None:
+            kinds[name] = "label" if _LABEL_NAME.search(name) else "image"
+        else:
+            kinds[name] = "label" if name in chosen else "image"
+        if name in chosen and kinds[name] != "label":
+            raise AlignmentError(
+                f"collection {name!r}", expected="the kind it was created with, image", got="labels="
+            )
+    names = {c: dict(labels[c]) for c in chosen if labels[c]} if isinstance(labels, Mapping) else {}
+    return kinds, names
+
+
+def backend_name(chosen: str | None, scheme: str, base: Snapshot | None) -> str:
+    """The backend of the new volumes: the caller's, else the study's, else the one that suits the place."""
+    if chosen is not None:
+        return chosen
+    if base is not None and base.commit.collections:
+        return base.commit.collections[0].backend
+    return "memory" if scheme == "memory" else "zarr"
+
+
+def check_alignment(sources: Sequence[Source]) -> None:
+    """Raise `AlignmentError` unless every collection has the same subjects."""
+    groups: dict[str, set[str]] = {}
+    for source in sources:
+        groups.setdefault(source.collection, set()).add(source.obs_subject_id)
+    (first, expected), *others = groups.items()
+    for name, subjects in others:
+        if subjects != expected:
+            only = {first: sorted(expected - subjects)[:5], name: sorted(subjects - expected)[:5]}
+            raise AlignmentError(
+                f"collections {first!r} and {name!r}",
+                expected="the same subjects in both",
+                got="; ".join(f"only in {k!r}: {v}" for k, v in only.items() if v),
+                hint="Add what is missing, or leave validate_alignment out.",
+            )
+
+
+def plan_hash(sources: Sequence[Source], settings: Settings) -> str:
+    """Equal for two runs that would write the same volumes from unchanged sources."""
+    # repr of frozen values and plain dicts; a volume written with other settings must not be taken over
+    digest = hashlib.sha256(repr(asdict(settings)).encode())
+    for s in sources:
+        where = os.path.abspath(s.item) if isinstance(s.item, str) and "://" not in s.item else s.name
+        digest.update(f"{s.collection}\0{s.obs_id}\0{where}\0".encode())
+    return digest.hexdigest()
