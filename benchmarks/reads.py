@@ -110,7 +110,8 @@ def _reads(peers: list[Contender], volume: str, rounds: int) -> dict[str, dict[s
             boxes = _boxes(kind, n, rng)
             slow = boxes[-1:] if number < 6 else []
             sums = set()
-            for peer in peers:
+            turn = number % len(peers)  # nobody always reads after the same neighbour
+            for peer in peers[turn:] + peers[:turn]:
                 times, crc = peer.times(volume, slow if isinstance(peer, Nibabel) else boxes)
                 seconds[peer.name] += times if number else []  # the first round only warms up
                 if times:

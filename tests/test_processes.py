@@ -60,11 +60,16 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("engine", ["tensorstore", "zarr-python"])
 @pytest.mark.parametrize("first", ["used", "fresh"])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_every_start_method_reads_the_same(uri: str, tmp_path: Path, method: str, first: str, engine: str) -> None:
+def test_every_start_method_reads_the_same(
+    uri: str, tmp_path: Path, method: str, first: str, engine: str
+) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, str(script), uri, method, engine, first], capture_output=True, text=True, timeout=LIMIT
+        [sys.executable, str(script), uri, method, engine, first],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "same"), done.stderr
 

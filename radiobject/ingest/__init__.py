@@ -110,7 +110,7 @@ def ingest(
         check_alignment(sources)
     subjects = subject_rows(given, sources, base)
     kinds, label_names = kinds_of(images, labels, base)
-    _check_obs(obs or {}, sources, images)
+    _check_obs(obs or {}, sources, images, first=base is None)
     name = backend_name(backend, location.scheme, base)
     settings = Settings(kinds, label_names, axis4, write or current().write, name)
     arrays = get_backend(name, location)
@@ -165,7 +165,9 @@ def ingest(
     return transaction.commit(_edit(sources, outcome, target, subjects, obs or {}, name, held))
 
 
-def _check_obs(obs: Mapping[str, Any], sources: Sequence[Source], images: Mapping[str, Any]) -> None:
+def _check_obs(
+    obs: Mapping[str, Any], sources: Sequence[Source], images: Mapping[str, Any], *, first: bool
+) -> None:
     """Join what the caller wants beside the volumes once before hours of work, to see that it fits."""
     if unknown := [c for c in obs if c not in images]:
         raise MetadataError("obs=", expected=f"some of {list(images)}", got=str(unknown))
@@ -175,7 +177,14 @@ def _check_obs(obs: Mapping[str, Any], sources: Sequence[Source], images: Mappin
             for s in sources
             if s.collection == collection
         ]
-        join_obs(_as_table(rows), frame, collection)
+        joined = join_obs(_as_table(rows), frame, collection)
+        new = [c for c in joined.schema.names if c not in OBS_SCHEMA.names]
+        if first and new and all(joined[c].null_count == joined.num_rows for c in new):
+            raise MetadataError(
+                f"obs[{collection!r}]",
+                expected=f"rows for its volumes, such as {rows[0]['obs_id']!r}",
+                got="none that matches",
+            )
 
 
 def _path_of(base: Snapshot | None, collection: str) -> str:

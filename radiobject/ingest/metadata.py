@@ -36,28 +36,52 @@ def refuse_subjects_without_row(used: Iterable[str], rows: Iterable[str]) -> Non
 
 
 def join_obs(rows: pa.Table, frame: Any, collection: str) -> pa.Table:
-    """The volume rows with the caller's columns joined by obs_id, or by obs_subject_id."""
-    key = "obs_id" if "obs_id" in _columns(frame) else "obs_subject_id"
-    extra = _to_arrow(frame, f"obs[{collection!r}]", key)
+    """The volume rows with the caller's columns joined by obs_id, or by obs_subject_id.
+
+    Raises `MetadataError` for columns that ingest fills itself, and where both ids are given and contradict
+    the images.
+    """
+    what = f"obs[{collection!r}]"
+    frame = _table_of(frame, what)
+    names = frame.schema.names if isinstance(frame, pa.Table) else [*frame.columns, frame.index.name]
+    key = "obs_id" if "obs_id" in names else "obs_subject_id"
+    extra = _to_arrow(frame, what, key)
     own = {"session", "run", "acquisition_time"}
     names = [n for n in extra.schema.names if n not in ("obs_id", "obs_subject_id")]
     if clash := [n for n in names if n in OBS_SCHEMA.names and n not in own]:
         raise MetadataError(
-            f"obs[{collection!r}]",
+            what,
             expected="column names that ingest does not fill",
             got=str(clash),
             hint="Rename them.",
         )
     where = {value: row for row, value in enumerate(extra[key].to_pylist())}
-    picks = pa.array([where.get(i) for i in rows[key].to_pylist()], pa.int64())
+    found = [where.get(i) for i in rows[key].to_pylist()]
+    if key == "obs_id" and "obs_subject_id" in extra.schema.names:
+        _check_owners(rows, extra["obs_subject_id"].to_pylist(), found, what)
+    picks = pa.array(found, pa.int64())
     for name in names:
         column = extra[name].combine_chunks().take(picks)
         if name in own:
             field = OBS_SCHEMA.field(name)
-            rows = rows.set_column(rows.schema.get_field_index(name), field, _cast(column, field, collection))
+            given = _cast(column, field, collection)
+            # what the file name says stays where the table says nothing
+            rows = rows.set_column(
+                rows.schema.get_field_index(name), field, pc.coalesce(given, rows[name].combine_chunks())
+            )
         else:
             rows = rows.append_column(name, column)
     return rows
+
+
+def _check_owners(rows: pa.Table, owners: list[Any], found: list[int | None], what: str) -> None:
+    for obs_id, subject, row in zip(
+        rows["obs_id"].to_pylist(), rows["obs_subject_id"].to_pylist(), found, strict=True
+    ):
+        if row is not None and owners[row] != subject:
+            raise MetadataError(
+                f"{what} row {obs_id!r}", expected=f"obs_subject_id {subject!r}", got=repr(owners[row])
+            )
 
 
 def _cast(column: pa.Array, field: pa.Field, collection: str) -> pa.Array:
@@ -69,23 +93,30 @@ def _cast(column: pa.Array, field: pa.Field, collection: str) -> pa.Array:
         ) from error
 
 
-def _columns(frame: Any) -> Iterable[str]:
-    return frame.schema.names if isinstance(frame, pa.Table) else [*frame.columns, frame.index.name]
+def _table_of(frame: Any, what: str) -> Any:
+    """A DataFrame or an Arrow table, also from a dictionary of columns."""
+    if isinstance(frame, Mapping):
+        try:
+            return pd.DataFrame(frame)
+        except ValueError as error:
+            raise MetadataError(what, expected="columns of one length", got=str(error)) from error
+    if not isinstance(frame, pd.DataFrame | pa.Table):
+        raise MetadataError(what, expected="a pandas DataFrame or Arrow table", got=type(frame).__name__)
+    return frame
 
 
 def _to_arrow(frame: Any, what: str, key: str) -> pa.Table:
-    if isinstance(frame, Mapping):
-        frame = pd.DataFrame(frame)
+    frame = _table_of(frame, what)
     if isinstance(frame, pd.DataFrame):
         if key not in frame.columns and frame.index.name == key:
             frame = frame.reset_index()
         if any(not isinstance(c, str) for c in frame.columns):
             raise MetadataError(what, expected="column names as text", got=repr(list(frame.columns))[:80])
+        if twice := sorted(frame.columns[frame.columns.duplicated()]):
+            raise MetadataError(what, expected="each column once", got=f"{twice} twice")
         table = pa.table({str(c): _column(frame[c], f"{what} column {c!r}") for c in frame.columns})
-    elif isinstance(frame, pa.Table):
-        table = frame.replace_schema_metadata(None)
     else:
-        raise MetadataError(what, expected="a pandas DataFrame or Arrow table", got=type(frame).__name__)
+        table = frame.replace_schema_metadata(None)
     if key not in table.schema.names:
         raise MetadataError(what, expected=f"a column {key!r}", got=str(table.schema.names))
     if hidden := [n for n in table.schema.names if n.startswith("_") or n == "obs_ids"]:

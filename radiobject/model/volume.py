@@ -178,6 +178,9 @@ class Volume:
             found = found[steps]
         if rest is not None:
             found = found[rest]
+        if found.size < block.size and found.base is not None:
+            # a sparse part of the block must not keep all of it in memory
+            found = found.copy(order="K")
         return found
 
     def to_numpy(self, *, raw: bool = False) -> npt.NDArray[Any]:
@@ -319,8 +322,6 @@ class Volume:
 
 
 class _Slicer:
-    __slots__ = ("_volume",)
-
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
 

@@ -5,6 +5,7 @@ Needs pytest and hypothesis, which only developers install.
 
 from radiobject.testing.conformance import BackendTests, Quirks
 from radiobject.testing.mutants import MUTANTS, Mutant, without_inner_chunk
+from radiobject.testing.stateful import StudyMachine
 from radiobject.testing.strategies import array_specs, boxes, voxels
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "BackendTests",
     "Mutant",
     "Quirks",
+    "StudyMachine",
     "array_specs",
     "boxes",
     "voxels",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +32,7 @@ def table(name: str, subjects: pa.Array, hint: str) -> pa.Table:
     values = {
         "obs_subject_id": subjects,
         "obs_id": obs_ids,
-        **{f"dim_{a}": pa.array(np.full(N, n, np.int32)) for a, n in zip("xyz", (240, 240, 155), strict=True)},
+        **{f"dim_{a}": pa.array(np.full(N, n, np.int32)) for a, n in (("x", 240), ("y", 240), ("z", 155))},
         "intensity_mean": pa.array(np.random.default_rng(0).random(N)),
         "affine": affine,
         "_path": pa.array([f"collections/{name}/{i}/0.ome.zarr" for i in obs_ids.to_pylist()]),

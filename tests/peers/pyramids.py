@@ -30,7 +30,7 @@ def write_pyramid(folder: Path, name: str) -> list[npt.NDArray[np.int16]]:
     paths = ["0", "pyramid/1"]
     levels = [Level(p, plan_array(a.shape, a.dtype, _DIMS)) for p, a in zip(paths, (full, half), strict=True)]
     meta = VolumeMeta(Affine.from_spacing(SPACING, origin=(-90, 0, 5)), _DIMS)
-    ome = ome_attributes(meta, "v", [("0", (1, 1, 1)), ("pyramid/2", (2, 2, 2))], data_range=(0, 3069))
+    ome = ome_attributes(meta, "v", [("0", (1, 1, 1)), ("pyramid/1", (2, 2, 2))], data_range=(0, 3069))
     attrs = {"ome": ome, "radiobject": meta.to_json()}
     writer = ZarrBackend(Location(folder)).create_volume(name, levels, attrs, {})
     for number, array in enumerate((full, half)):

@@ -46,6 +46,7 @@ def picture(viewer: Any) -> npt.NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
+@pytest.mark.timeout(90)
 def test_neuroglancer_shows_both_levels(tmp_path: Path, browser: list[str]) -> None:
     (tmp_path / "data").mkdir()
     write_pyramid(tmp_path / "data", "v.ome.zarr")
