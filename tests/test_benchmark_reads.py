@@ -72,8 +72,8 @@ def test_a_thousand_volumes_open_from_one_read_of_their_table(tmp_path: Path) ->
 
 
 def test_an_open_volume_reads_a_cube_about_as_fast_as_tensorstore(study: Path) -> None:
-    """Twice the time would be a copy too many; the benchmark has the fine figure. The best of the rounds
-    counts: what else the machine does can only make one of them worse."""
+    """One copy too many takes three times as long; benchmarks/reads.py has the fine figure. The best round
+    counts, because what else the machine does can only make a round worse."""
     with configure(read=ReadConfig(index_cache_bytes=2**26)):
         volume = RadiObject(study).T1w.iloc[0]
         volume[...]

@@ -179,7 +179,7 @@ def _check_obs(
         ]
         joined = join_obs(_as_table(rows), frame, collection)
         new = [c for c in joined.schema.names if c not in OBS_SCHEMA.names]
-        if first and new and all(joined[c].null_count == joined.num_rows for c in new):
+        if first and rows and new and all(joined[c].null_count == joined.num_rows for c in new):
             raise MetadataError(
                 f"obs[{collection!r}]",
                 expected=f"rows for its volumes, such as {rows[0]['obs_id']!r}",

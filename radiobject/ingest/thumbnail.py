@@ -58,8 +58,10 @@ def thumbnail_jpeg(
     panels = []
     for plane in PLANES:
         axis = plane_axis(affine, plane)
-        middle = (corners[axis] + corners[axis + 3] - 1) // 2
-        panels.append(to_display(xyz.take(middle, axis=axis), affine, plane))
+        # of an even number the same one of the two middle planes, whichever way the axis runs
+        middle = (corners[axis] + corners[axis + 3] - (affine.signs[axis] > 0)) // 2
+        plane_of = tuple(middle if a == axis else slice(None) for a in range(3))
+        panels.append(to_display(xyz[plane_of], affine, plane))  # a view: take() would copy the volume
     if kind == "label":
         colours = {x.value: x.rgba for x in labels if x.rgba is not None}
         pictures = [Image.fromarray(_coloured(panel, colours)) for panel in panels]

@@ -26,14 +26,18 @@ def plane_index(
     axis = plane_axis(affine, plane)
     if index is not None and mm is not None:
         raise SelectionError(plane, expected="an index or mm=", got="both")
+    if index is not None:
+        return axis, index
+    n = shape[axis]
     if mm is None:
-        return axis, shape[axis] // 2 if index is None else index
+        # of an even number the same one of the two middle planes, whichever way the axis runs
+        return axis, n // 2 if affine.signs[axis] > 0 else n - 1 - n // 2
     world = affine.world_axes[axis]
     centre = [(n - 1) / 2 for n in shape[:3]]
     centre[axis] = 0.0
     zero, step = float(affine.apply(centre)[world]), float(affine.matrix[world, axis])
     nearest = round((mm - zero) / step) if math.isfinite(mm) else -1
-    if not 0 <= nearest < shape[axis]:
-        low, high = sorted((zero, zero + step * (shape[axis] - 1)))
+    if not 0 <= nearest < n:
+        low, high = sorted((zero, zero + step * (n - 1)))
         raise IndexingError(f"{plane}(mm={mm})", expected=f"{low:.1f} to {high:.1f} mm", got=f"{mm}")
     return axis, nearest

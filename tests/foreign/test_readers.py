@@ -14,6 +14,8 @@ import tensorstore as ts
 import xarray as xr
 import yaozarrs
 import zarr
+from ome_zarr.io import parse_url
+from ome_zarr.reader import Reader
 from ome_zarr_models import v05
 
 from foreign.server import FileServer
@@ -89,6 +91,16 @@ def test_ome_zarr_models_accept_the_image(written: Written, base: str) -> None:
         kind = v05.ImageLabel if name == "seg" else v05.Image
         image = kind.from_zarr(zarr.open_group(f"{base}/{folder}", mode="r"))
         assert image.ome_attributes.multiscales[0].ndim == voxels.ndim, name
+
+
+def test_the_reference_implementation_reads_the_image(written: Written, base: str) -> None:
+    for name, folder, voxels in written.items():
+        location = parse_url(f"{base}/{folder}")
+        assert location is not None, name
+        (node,) = Reader(location)()
+        (data,) = node.data
+        assert_same(np.asarray(data), voxels, name)
+        assert [axis["name"] for axis in node.metadata["axes"]] == list(axes_of(voxels, written)), name
 
 
 def test_a_study_walks_as_groups_down_to_its_arrays(written: Written) -> None:

@@ -73,10 +73,11 @@ def study(tmp_path_factory: pytest.TempPathFactory, make_nifti: Callable[..., An
     meta = pd.DataFrame(
         {"obs_subject_id": list("abcdeéf"), "age": [1.5, None, 3, 4, 5, 6, 7], "ok": [True] * 7}
     )
+    files = [(str(folder / name), name[0]) for name in ("a.nii", "b.hdr", "c.nii")]
     RadiObject.from_niftis(
         folder / "study",
         {
-            "T1w": [*((str(folder / n), n[0]) for n in ("a.nii", "b.hdr", "c.nii")), (str(folder / "broken.nii"), "d")],
+            "T1w": [*files, (str(folder / "broken.nii"), "d")],
             "seg": [((voxels.astype("u1"), tilted), "e"), ((voxels.astype("i8"), flipped), "é")],
             "dwi": [((np.full((4, 5, 6, 2), np.nan, "f8"), None), "f")],
         },

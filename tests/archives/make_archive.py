@@ -1,0 +1,142 @@
+"""Make the archive of a released format: one small study, and what must be read from it for ever.
+
+Run once for a new format version, never again for an old one:
+
+    python tests/archives/make_archive.py tests/archives/v1.0
+
+It writes `study.tar.xz` and `expected.json` (for each volume: shape, dtype, affine, SHA-256 of its voxels in
+C order x, y, z[, t][, c], raw and scaled, and of the NIfTI file where export gives one back).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+
+from radiobject import RadiObject
+from radiobject.backends.base import DTYPES
+from radiobject.config import TileConfig, WriteConfig
+from radiobject.format.meta import FORMAT
+
+__all__ = ["digest", "main", "read"]
+
+_TILT = np.array([[0.9, -0.2, 0, 3], [0.2, 0.9, 0.1, -4], [0, -0.1, 2, 5], [0, 0, 0, 1]])
+
+
+def digest(array: np.ndarray) -> str:
+    """SHA-256 of the voxels in C order."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def read(radi: RadiObject) -> dict[str, Any]:
+    """Everything that a later version must still find in the study."""
+    volumes = {}
+    for name in radi.collection_names:
+        collection = radi.collection(name)
+        for volume in collection:
+            volumes[volume.obs_id] = {
+                "collection": name,
+                "kind": collection.kind,
+                "axes": list(volume.axes),
+                "shape": list(volume.shape),
+                "dtype": str(volume.dtype),
+                "stored_dtype": str(volume.stored_dtype),
+                "affine": " ".join(map(repr, volume.affine.ravel().tolist())),
+                "time_step": volume.meta.time_step,
+                "labels": [[x.value, x.name] for x in volume.meta.labels],
+                "raw": digest(volume.to_numpy(raw=True)),
+                "scaled": digest(volume.to_numpy()),
+            }
+    return {
+        "format": FORMAT,
+        "collections": list(radi.collection_names),
+        "subjects": json.loads(radi.obs_meta.read().to_json(orient="records")),
+        "versions": [v["operation"] for v in radi.versions()],
+        "volumes": volumes,
+    }
+
+
+def _ramp(code: str, *shape: int) -> np.ndarray:
+    """Voxels that all differ from their neighbours and still make small thumbnails."""
+    return np.arange(np.prod(shape)).reshape(shape).astype(code)
+
+
+def _write(folder: Path) -> RadiObject:
+    """Every dtype, rank and kind of source, and more than one version, in little space."""
+    bold = nibabel.Nifti1Image(_ramp("i2", 4, 5, 6, 3), np.diag([2.0, 2, 3, 1]))
+    bold.header.set_xyzt_units("mm", "sec")
+    bold.header.set_zooms((2, 2, 3, 1.5))
+    ct = nibabel.Nifti1Image(_ramp("i2", 4, 5, 6) - 5, _TILT)
+    ct.header.set_slope_inter(2.0, -3.0)
+    ct.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"kept"))
+    vectors = nibabel.Nifti1Image(_ramp("f4", 4, 5, 6, 1, 3), _TILT)
+    vectors.header.set_intent("vector")
+    files = {"bold": bold, "ct": ct, "vectors": vectors}
+    for name, image in files.items():
+        nibabel.save(image, folder / f"{name}.nii")
+    plain = {code: _ramp(code, 5, 4, 3) for code in DTYPES}
+    subjects = [*files, *plain]
+    radi = RadiObject.from_niftis(
+        folder / "study",
+        {
+            "image": [
+                *((str(folder / f"{name}.nii"), name) for name in files),
+                *(((array, _TILT), code) for code, array in plain.items()),
+            ],
+            "seg": [((_ramp("u1", 9, 5, 4) // 61, _TILT), name) for name in ("ct", "u1")],
+        },
+        pd.DataFrame(
+            {
+                "obs_subject_id": subjects,
+                "age": [61.5, None, *(50.0,) * (len(subjects) - 2)],
+                "dx": ["AD", "Größe", *("control",) * (len(subjects) - 2)],
+            }
+        ),
+        labels={"seg": {1: "liver", 2: "spleen"}},
+        write=WriteConfig(tile=TileConfig(chunks=(4, 4, 4), shards=(8, 4, 4))),
+        progress=False,
+        message="archive",
+    )
+    radi.tag("with two labels")
+    return radi.delete(obs_ids="u1_seg")
+
+
+def main(target: Path) -> None:
+    """Write both files into `target`; refuses to replace them."""
+    if (target / "study.tar.xz").exists():
+        raise SystemExit(f"{target} holds the archive of a released format: it is never made again")
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        radi = _write(folder)
+        expected = read(radi)
+        expected["exports"] = {}
+        for obs_id in ("bold_image", "ct_image", "vectors_image"):
+            radi.get_volume(obs_id).to_nifti(folder / "export.nii")
+            expected["exports"][obs_id] = hashlib.sha256((folder / "export.nii").read_bytes()).hexdigest()
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:xz", preset=9) as tar:
+            for path in sorted((folder / "study").rglob("*")):
+                if path.is_file():
+                    info = tar.gettarinfo(path, path.relative_to(folder).as_posix())
+                    # whose machine it was is nobody's business
+                    info.uid = info.gid = info.mtime = 0
+                    info.uname = info.gname = ""
+                    with path.open("rb") as file:
+                        tar.addfile(info, file)
+    (target / "study.tar.xz").write_bytes(packed.getvalue())
+    (target / "expected.json").write_text(json.dumps(expected, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

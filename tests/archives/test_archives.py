@@ -1,0 +1,74 @@
+"""Studies of every released format open, validate and give the voxels that they held when written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import runpy
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from radiobject import RadiObject
+
+HERE = Path(__file__).parent
+ARCHIVES = sorted(p.name for p in HERE.glob("v*"))
+_MAKER = runpy.run_path(str(HERE / "make_archive.py"))
+
+
+@pytest.fixture(params=ARCHIVES)
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """(unpacked study, what must be read from it)."""
+    folder = HERE / request.param
+    with tarfile.open(folder / "study.tar.xz") as tar:
+        tar.extractall(tmp_path, filter="data")
+    return tmp_path / "study", json.loads((folder / "expected.json").read_text())
+
+
+def test_there_is_an_archive_of_each_format() -> None:
+    assert ARCHIVES == ["v1.0"]
+
+
+def test_an_old_study_opens_and_gives_the_same_voxels(archive: tuple[Path, dict[str, Any]]) -> None:
+    study, expected = archive
+    radi = RadiObject(study)
+    found = _MAKER["read"](radi)
+    for key, value in found.items():
+        if key != "format":
+            assert value == expected[key], key
+    assert len(found["volumes"]) > 10
+
+
+def test_an_old_study_validates_in_full(archive: tuple[Path, dict[str, Any]]) -> None:
+    report = RadiObject(archive[0]).validate("full")
+    assert report.ok, report
+
+
+def test_an_old_study_gives_back_its_nifti_files(
+    archive: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    study, expected = archive
+    assert expected["exports"]
+    for obs_id, digest in expected["exports"].items():
+        RadiObject(study).get_volume(obs_id).to_nifti(tmp_path / "out.nii")
+        assert hashlib.sha256((tmp_path / "out.nii").read_bytes()).hexdigest() == digest, obs_id
+
+
+def test_tags_and_versions_of_an_old_study_open(archive: tuple[Path, dict[str, Any]]) -> None:
+    study, _ = archive
+    assert RadiObject(study, version="with two labels").seg.obs_ids == ["ct_seg", "u1_seg"]
+    assert RadiObject(study, version=1).seg.iloc[1].to_numpy().max() == 2
+
+
+def test_an_old_study_can_be_appended_to(archive: tuple[Path, dict[str, Any]]) -> None:
+    study, expected = archive
+    radi = RadiObject(study)
+    label = radi.seg.iloc[0]
+    radi.append({"seg": [((label.to_numpy(), label.affine), "i2")]}, labels=["seg"], progress=False)
+    again = RadiObject(study)
+    assert again.seg.obs_ids == ["ct_seg", "i2_seg"]
+    assert again.validate("full").ok
+    for obs_id, wanted in expected["volumes"].items():
+        assert _MAKER["digest"](again.get_volume(obs_id).to_numpy(raw=True)) == wanted["raw"], obs_id
