@@ -194,7 +194,7 @@ class Shard:
 
 def opened(volume: Any, cache_bytes: int) -> Any:
     """The volume, opened by a read of one voxel, with a cache of that size (indexes and decoded chunks)."""
-    with configure(read=ReadConfig(index_cache_bytes=cache_bytes)):
+    with configure(read=ReadConfig(cache_bytes=cache_bytes)):
         volume[:1, :1, :1]
     return volume
 

@@ -29,7 +29,7 @@ from radiobject import RadiObject, ReadConfig, configure
 __all__ = ["DEFAULT_CACHE", "Overhead", "first_opening", "first_touch", "open_handle", "write_many"]
 
 EDGE = 64
-DEFAULT_CACHE = ReadConfig().index_cache_bytes
+DEFAULT_CACHE = ReadConfig().cache_bytes
 SMALL = 96
 """Edge of the many volumes: small ones, so that a thousand are really written, and the index of a shard is
 short, which is the harder case for us: less of tensorstore's own work stands against our part."""
@@ -98,7 +98,7 @@ def first_touch(study: Path, rounds: int) -> Overhead:
     table = np.empty((rounds + 1, count, 2))
     for number, row in enumerate(table):
         # another size makes another context of ours: the public way to begin with an empty cache
-        with configure(read=ReadConfig(index_cache_bytes=DEFAULT_CACHE + number + 1)):
+        with configure(read=ReadConfig(cache_bytes=DEFAULT_CACHE + number + 1)):
             _round(row, RadiObject(study).T1w, spec, paths, np.random.default_rng(number))
     return _summary(f"first touch of 1 of {count:,}", table[1:])
 

@@ -135,15 +135,13 @@ class ReadConfig:
     """How volumes are read. `concurrency` bounds the engine's threads; None leaves it to the engine."""
 
     concurrency: int | None = None
-    index_cache_bytes: int = 10 * 2**20
+    cache_bytes: int = 10 * 2**20
 
     def __post_init__(self) -> None:
         if self.concurrency is not None and self.concurrency < 1:
             raise ConfigError("ReadConfig(concurrency=)", expected="at least 1", got=repr(self.concurrency))
-        if self.index_cache_bytes < 0:
-            raise ConfigError(
-                "ReadConfig(index_cache_bytes=)", expected=">= 0", got=repr(self.index_cache_bytes)
-            )
+        if self.cache_bytes < 0:
+            raise ConfigError("ReadConfig(cache_bytes=)", expected=">= 0", got=repr(self.cache_bytes))
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def test_a_cube_decodes_at_most_27_chunks_of_one_shard(study: Path, start: tuple
 
 
 def test_the_index_of_a_shard_is_read_once(study: Path) -> None:
-    with configure(read=ReadConfig(index_cache_bytes=2**25)):
+    with configure(read=ReadConfig(cache_bytes=2**25)):
         volume = RadiObject(study).T1w.iloc[0]
         costs = []
         for y in (0, 64):  # chunks that lie alike in the shard, none of them in both cubes
@@ -74,7 +74,7 @@ def test_a_thousand_volumes_open_from_one_read_of_their_table(tmp_path: Path) ->
 def test_an_open_volume_reads_a_cube_about_as_fast_as_tensorstore(study: Path) -> None:
     """One copy too many takes three times as long; benchmarks/reads.py has the fine figure. The best round
     counts, because what else the machine does can only make a round worse."""
-    with configure(read=ReadConfig(index_cache_bytes=2**26)):
+    with configure(read=ReadConfig(cache_bytes=2**26)):
         volume = RadiObject(study).T1w.iloc[0]
         volume[...]
     store = ts.open(volume.array.spec(), context=ts.Context({"cache_pool": {"total_bytes_limit": 2**26}}))

@@ -32,8 +32,19 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line.startswith("radiobject ")]
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """This interpreter's commands first; temporary studies stay where the test is cleaned up."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    (folder / "tmp").mkdir()
+    return {**os.environ, "PATH": path, "TMPDIR": str(folder / "tmp")}
+
+
 def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
+
+
+def run(words: list[str], folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
 PYTHON = [
@@ -45,29 +56,15 @@ PYTHON = [
 def test_python_block_runs_as_a_file(text: str, tmp_path: Path) -> None:
     script = tmp_path / "block.py"
     script.write_text(text, encoding="utf-8")
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", script.name],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = run([sys.executable, "-W", "error", script.name], tmp_path, environment(tmp_path))
     assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=name)
 def test_commands_run_in_the_order_of_the_page(page: Path, tmp_path: Path) -> None:
-    bin_folder = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    with_commands = environment(tmp_path)
     for command in commands(page):
-        ran = subprocess.run(
-            ["bash", "-c", command],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        ran = run(["bash", "-c", command], tmp_path, with_commands)
         assert ran.returncode == 0, f"{command}\n{ran.stderr}"
         assert ran.stdout
 

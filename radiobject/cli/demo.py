@@ -68,7 +68,7 @@ def demo(
     say.print(_sizes(radi, files))
     brain, seg = radi.T1w.iloc[0], radi.seg.iloc[0]
     # no cache of ours: nibabel has none either, and the same scans are read three times
-    with configure(read=ReadConfig(index_cache_bytes=0)):
+    with configure(read=ReadConfig(cache_bytes=0)):
         say.print(_times(radi, files))
         with measure() as counts:
             brain[_cube(brain)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections import OrderedDict
@@ -294,8 +295,8 @@ def read_change(storage: Storage, commit: Commit) -> Change:
     assert commit.change_list is not None
     where = f"{storage.location.uri}/{commit.change_list['path']}"
     data = storage.read(commit.change_list["path"])
-    if len(data) != commit.change_list["bytes"]:
-        raise CorruptObjectError(where, expected=f"{commit.change_list['bytes']} bytes", got=f"{len(data)}")
+    if hashlib.sha256(data).hexdigest() != commit.change_list["sha256"]:
+        raise CorruptObjectError(where, expected="the list that was committed", got="other bytes")
     table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
     groups: dict[str, list[str]] = {}
     for what, name in zip(table["change"].to_pylist(), table["id"].to_pylist(), strict=True):

@@ -11,10 +11,11 @@ from typing import Any, Literal
 import google_crc32c
 
 from radiobject.errors import CapabilityError, ConfigError, IntegrityError, RadiObjectError
-from radiobject.format.catalog import Catalog, Snapshot
+from radiobject.format.catalog import Catalog, Snapshot, read_change
 from radiobject.format.commit import CollectionEntry, Commit
-from radiobject.format.layout import COLLECTIONS, HINT, ROOT, group_document, root_document, version_key
-from radiobject.format.tables import Part
+from radiobject.format.layout import COLLECTIONS, HINT, ROOT, TAGS, group_document, root_document, version_key
+from radiobject.format.schema import OBS_SCHEMA
+from radiobject.format.tables import Part, Table
 from radiobject.storage import Storage, check_key
 
 __all__ = ["Level", "Problem", "Report", "named_keys", "validate"]
@@ -90,7 +91,9 @@ def validate(snapshot: Snapshot, level: Level = "quick", *, strict: bool = False
         _check_relations(snapshot, rows, report)
         _check_objects(storage, rows, report, documents_only=level == "standard")
     if sizes is not None:
-        report.litter = len(sizes.keys() - _named(chain, rows))
+        report.litter = sum(
+            not k.startswith(f"{TAGS}/") for k in sizes.keys() - _named_by(storage, chain, report)
+        )
     if strict and not report.ok:
         raise IntegrityError(str(report), hint="See .problems of validate() without strict.")
     return report
@@ -218,6 +221,11 @@ def _check_tables(snapshot: Snapshot, report: Report) -> None:
             if wrong:
                 report.add("table", part.path, wrong)
     report.count("table parts", len(parts))
+    if snapshot.commit.change_list is not None:
+        try:
+            read_change(snapshot.storage, snapshot.commit)
+        except RadiObjectError as error:
+            report.add("table", snapshot.commit.change_list["path"], error)
 
 
 def _check_relations(
@@ -283,6 +291,24 @@ def _parts(commit: Commit) -> Iterator[Part]:
             yield from parts
 
 
+def _named_by(storage: Storage, chain: Sequence[Commit], report: Report) -> set[str]:
+    """Keys that any version of the chain names; versions share most parts, so each is read once."""
+    parts = {
+        part.path: (entry, part)
+        for c in chain
+        for entry in c.collections
+        for part in entry.tables.get("obs", ())
+    }
+    rows = []
+    for entry, part in parts.values():
+        try:
+            table = Table(storage, f"{entry.name}/obs", [part], OBS_SCHEMA)
+            rows += [(entry, row) for row in table.read(["_path", "_objects"]).to_pylist()]
+        except RadiObjectError as error:
+            report.add("table", part.path, error)
+    return _named(chain, rows)
+
+
 def named_keys(snapshot: Snapshot) -> set[str]:
     """Every key that one version needs: documents, table parts, the objects of its volumes."""
     commit = snapshot.commit
@@ -295,7 +321,7 @@ def named_keys(snapshot: Snapshot) -> set[str]:
 
 
 def _named(chain: Sequence[Commit], rows: Sequence[tuple[CollectionEntry, dict[str, Any]]]) -> set[str]:
-    """Keys that the chain names; volumes that only an older version has are not among them."""
+    """Keys that these commits and these rows of their volume tables name."""
     named = {ROOT, HINT}
     for commit in chain:
         named.add(version_key(commit.version))
@@ -303,4 +329,4 @@ def _named(chain: Sequence[Commit], rows: Sequence[tuple[CollectionEntry, dict[s
         if commit.change_list is not None:
             named.add(commit.change_list["path"])
     named |= {f"{row['_path']}/{o['path']}" for _, row in rows for o in row["_objects"]}
-    return named | {f"{g}/{ROOT}" for g in _groups(chain[0], rows)}
+    return named | {f"{g}/{ROOT}" for commit in chain for g in _groups(commit, rows)}

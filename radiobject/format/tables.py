@@ -102,9 +102,14 @@ def write_part(storage: Storage, table: str, rows: pa.Table) -> Part:
 def unify(
     schemas: Iterable[pa.Schema], where: str, wrong: type[RadiObjectError] = MetadataError
 ) -> pa.Schema:
-    """One schema for parts that differ: a column missing in some is null there, ints widen to float."""
+    """One schema for parts that differ: a column missing in some is null there, ints widen to float.
+
+    Text joins a categorical column.
+    """
+    bare = [s.remove_metadata() for s in schemas]
+    coded = {f.name: f.type for s in bare for f in s if pa.types.is_dictionary(f.type)}
     try:
-        return pa.unify_schemas([s.remove_metadata() for s in schemas], promote_options="permissive")
+        return pa.unify_schemas([_coded(s, coded) for s in bare], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise wrong(
             where,
@@ -112,6 +117,14 @@ def unify(
             got=str(error).splitlines()[0],
             hint="Cast the new column to the stored type, or give it another name.",
         ) from error
+
+
+def _coded(schema: pa.Schema, coded: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The schema with those text columns categorical that are so in another part."""
+    for place, field in enumerate(schema):
+        if field.name in coded and (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
+            schema = schema.set(place, field.with_type(coded[field.name]))
+    return schema
 
 
 class _PartFile(io.RawIOBase):

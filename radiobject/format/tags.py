@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import json
 
-from radiobject.errors import DuplicateIdError, FormatError, MissingObjectError, StorageError, UnknownIdError
+from radiobject.errors import (
+    CapabilityError,
+    DuplicateIdError,
+    FormatError,
+    MissingObjectError,
+    StorageError,
+    UnknownIdError,
+)
 from radiobject.format.catalog import Snapshot
 from radiobject.format.layout import TAGS, tag_key
 from radiobject.storage import Storage
@@ -38,8 +45,11 @@ def read_tag(storage: Storage, name: str) -> tuple[int, str]:
         raw = json.loads(storage.read(tag_key(name)))
         return int(raw["version"]), str(raw["sha256"])
     except MissingObjectError as error:
-        known = sorted(tags(storage))
-        raise UnknownIdError(f"tag {name!r}", expected=f"one of {known}") from error
+        try:
+            known = f"one of {sorted(tags(storage))}"
+        except CapabilityError:
+            known = "a tag of this study"  # a plain web server cannot list them
+        raise UnknownIdError(f"tag {name!r}", expected=known) from error
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(where, expected="a tag", got=repr(error)) from error
 

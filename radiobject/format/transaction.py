@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import secrets
 import uuid
@@ -116,7 +117,8 @@ class Transaction:
             draft, change = edit.apply(
                 base or _nothing(catalog), self._draft(base), self.storage, rebased=rebased
             )
-            self._verify(edit) if not rebased else None
+            if not rebased:
+                self._verify(edit)
             draft = self._with_change(draft, change)
             self.storage.make_durable()
             data, sha256 = draft.to_bytes()
@@ -197,8 +199,10 @@ class Transaction:
             write_page_checksum=True,
         )
         key = change_key(self.txn_id)
-        self.storage.write(key, sink.getvalue())
-        return dataclasses.replace(draft, change_list={"path": key, "bytes": len(sink.getvalue())})
+        data = sink.getvalue()
+        self.storage.write(key, data)
+        stated = {"path": key, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        return dataclasses.replace(draft, change_list=stated)
 
     def _verify(self, edit: Edit) -> None:
         """Every object that the new rows name must stand at its place with its size."""

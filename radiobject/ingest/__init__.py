@@ -87,6 +87,7 @@ def ingest(
     message: str = "",
     backend: str | None = None,
     storage_options: dict[str, Any] | None = None,
+    single_writer: bool = False,
 ) -> Snapshot:
     """Write every source as a volume and commit them together; see `RadiObject.from_niftis`.
 
@@ -117,7 +118,9 @@ def ingest(
     if base is None:
         create_study(storage)
     target = Target(storage, arrays, {c: _path_of(base, c) for c in images}, kinds, settings.write)
-    transaction = Transaction(storage, base, "create" if base is None else "append", message)
+    transaction = Transaction(
+        storage, base, "create" if base is None else "append", message, single_writer=single_writer
+    )
     plan = plan_hash(sources, settings)
     outcome = _Outcome()
     if resume:

@@ -123,7 +123,7 @@ def _from_array(
     array: npt.NDArray[Any], affine: Any, name: str, axis4: Axis4, time_step: float | None = None,
     time_unit: str | None = None,
 ) -> Loaded:  # fmt: skip
-    dims = _array_dims(array.ndim, axis4, name, timed=time_step is not None)
+    dims = _array_dims(array.ndim, axis4, name, timed=time_step is not None or time_unit is not None)
     if array.dtype == bool:
         array = array.astype("u1")
     elif array.dtype == np.float16:
@@ -173,7 +173,7 @@ def _from_image(image: Any, name: str, axis4: Axis4) -> Loaded:
         zoom = float(image.header.get_zooms()[3])
         if word in _UNITS or zoom not in (0.0, 1.0):
             unit, factor = _UNITS.get(word, (None, 1.0))
-            step = zoom * factor
+            step = zoom * factor or None
     return _from_array(array, image.affine, name, axis4, step, unit)
 
 

@@ -131,7 +131,11 @@ def _column(series: Any, what: str) -> pa.Array:
         raise MetadataError(
             what, expected="values of one type", got=str(error).splitlines()[0], hint="Cast the column."
         ) from error
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    if pa.types.is_dictionary(array.type):
+        # pandas takes the narrowest codes; later rows may bring more categories than those can count
+        array = array.cast(pa.dictionary(pa.int32(), array.type.value_type, array.type.ordered))
+    return array
 
 
 def _checked_key(table: pa.Table, what: str, key: str) -> pa.Table:

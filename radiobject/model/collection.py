@@ -208,10 +208,10 @@ def matching_rows(table: Table, columns: Mapping[str, Any]) -> npt.NDArray[np.in
     if unknown := [c for c in columns if c not in visible]:
         raise UnknownIdError(f"columns {unknown} of {table.name!r}", expected=f"some of {visible}")
     rows = table.read(list(columns))
-    keep = np.ones(rows.num_rows, dtype=bool)
+    keep = np.ones(table.num_rows, dtype=bool)
     for column, value in columns.items():
         several = isinstance(value, list | tuple | set | frozenset | range | np.ndarray)
-        found = np.zeros(rows.num_rows, dtype=bool)
+        found = np.zeros(table.num_rows, dtype=bool)
         for one in value if several else [value]:
             found |= _equal(rows[column], one, column)
         keep &= found

@@ -165,10 +165,12 @@ class RadiObject:
             view = view.loc[[subject] if isinstance(subject, str) else list(subject)]
         meta = {k: v for k, v in columns.items() if k in self._study.subjects.schema.names}
         rows = {k: v for k, v in columns.items() if k not in meta}
+        tables = [self._study.obs(n) for n in self.collection_names]
         for column in rows:
-            if not any(column in self._study.obs(n).schema.names for n in self.collection_names):
+            if not any(filled(t, {column: None}) for t in tables):
                 raise UnknownIdError(
-                    f"column {column!r}", expected=f"a column of obs_meta {self.obs_meta.columns} or obs"
+                    f"column {column!r}",
+                    expected=f"a column of obs_meta {self.obs_meta.columns} or one of obs that has values",
                 )
         if meta:
             fitting = matching_rows(self._study.subjects, meta)
@@ -241,6 +243,7 @@ class RadiObject:
         message: str = "",
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        single_writer: bool = False,
     ) -> RadiObject:
         """Create a study from NIfTI files, nibabel images or arrays, in one commit, and open it.
 
@@ -264,6 +267,8 @@ class RadiObject:
             lists them. "collect": the good ones are committed, `radi.ledger` has the rest.
         resume
             Keep the volumes that an interrupted run of the same plan has finished.
+        single_writer
+            Needed for a store that cannot let exactly one of two writers win; you promise to be the only one.
         """
         from radiobject.ingest import ingest
 
@@ -284,6 +289,7 @@ class RadiObject:
             message=message,
             backend=backend,
             storage_options=dict(storage_options or {}),
+            single_writer=single_writer,
         )
         return cls._of(Study(snapshot))
 

@@ -152,7 +152,7 @@ def test_a_small_box_does_not_read_the_whole_shard(tmp_path, engine):
 
 def test_concurrency_is_taken_from_the_configuration(tmp_path):
     write(tmp_path)
-    with configure(read=ReadConfig(concurrency=1, index_cache_bytes=0)):
+    with configure(read=ReadConfig(concurrency=1, cache_bytes=0)):
         handle = ZarrBackend(Location(tmp_path)).open_volume("v")
         np.testing.assert_array_equal(handle.read(SPEC.box), ARRAY)
         context = handle.native().spec(retain_context=True).to_json()["context"]

@@ -77,9 +77,10 @@ def written(request: pytest.FixtureRequest, served: FileServer) -> Written:
         "five": voxels_of("f4", (5, 7, 6, 3, 2), 3),
         "flat": np.zeros((4, 5, 6), "u2"),
         "single": voxels_of("i2", (1, 1, 1), 4),
-        # more than one default chunk along each axis, none of them full at the end
-        "wide": voxels_of("i2", (33, 65, 40), 5),
     }
+    if axis4 == "time":
+        # more than one default chunk along each axis, none of them full at the end
+        images["wide"] = voxels_of("i2", (33, 65, 40), 5)
     labels = {"seg": np.arange(13 * 9 * 6, dtype="u1").reshape(13, 9, 6) % 4}
     codec = CompressionConfig.preset(preset)
     root, name = Path(served.root), f"{preset}-{axis4}"

@@ -58,7 +58,9 @@ def test_take_and_mask_are_lists(ids: list[str], data: st.DataObject) -> None:
     picked = data.draw(st.lists(st.sampled_from(range(len(ids))), unique=True)) if ids else []
     assert index.take(picked).to_list() == [ids[i] for i in picked]
     mask = data.draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))
-    assert index.mask(np.array(mask, bool)).to_list() == [i for i, keep in zip(ids, mask, strict=True) if keep]
+    assert index.mask(np.array(mask, bool)).to_list() == [
+        i for i, keep in zip(ids, mask, strict=True) if keep
+    ]
 
 
 def test_lookups_agree_before_and_after_the_map_is_built() -> None:
@@ -78,7 +80,7 @@ def test_an_index_does_not_change_with_the_list_it_was_made_from() -> None:
 
 
 def test_unknown_ids_name_their_neighbours() -> None:
-    with pytest.raises(UnknownIdError, match="Did you mean sub-01") as caught:
+    with pytest.raises(UnknownIdError, match="Did you mean .*sub-01") as caught:
         Index(["sub-01", "sub-12"], "obs_subject_id").get_index("sub-1")
     assert "obs_subject_id 'sub-1'" in str(caught.value)
     assert isinstance(caught.value, KeyError)
@@ -113,7 +115,12 @@ def test_positions_are_sorted_unique_and_in_range(length: int, data: st.DataObje
     assert select_positions(key, length, "iloc").tolist() == expected
     if length:
         wanted = data.draw(st.lists(st.integers(-length, length - 1)))
-        for form in (wanted, tuple(wanted), np.array(wanted, dtype=np.int32), pd.Series(wanted, dtype="int64")):
+        for form in (
+            wanted,
+            tuple(wanted),
+            np.array(wanted, dtype=np.int32),
+            pd.Series(wanted, dtype="int64"),
+        ):
             assert select_positions(form, length, "iloc").tolist() == sorted({i % length for i in wanted})
     mask = data.draw(st.lists(st.booleans(), min_size=length, max_size=length))
     found = select_positions(np.array(mask, bool), length, "iloc")

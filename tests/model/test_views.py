@@ -191,7 +191,9 @@ def test_values_of_obs_narrow_the_collections_that_have_them(radi) -> None:
     assert part.T1w.obs_ids == ["sub-01_T1w", "sub-10_T1w"]
     # seg has no visits at all: it is narrowed by the subjects alone
     assert part.seg.obs_ids == ["sub-10_seg", "sub-01_seg", "sub-03_seg"]
-    assert radi.sel(session="pre").T1w.obs_ids == radi.T1w.obs_ids
+    assert radi.iloc[:2].sel(visit="post").seg.obs_ids == ["sub-01_seg", "sub-03_seg"]
+    with pytest.raises(UnknownIdError, match="session.*has values"):
+        radi.sel(session="pre")
 
 
 def test_selected_collections(radi) -> None:
@@ -253,7 +255,9 @@ def test_a_value_of_another_type_says_which_is_wanted(radi) -> None:
 
 
 def test_shape_of_views_of_mixed_shapes(study) -> None:
-    radi = study({"a": {f"s{n}": np.zeros((3, 3, n), "u1") for n in (2, 2, 5)} | {"t": np.zeros((3, 3, 5), "u1")}})
+    radi = study(
+        {"a": {f"s{n}": np.zeros((3, 3, n), "u1") for n in (2, 2, 5)} | {"t": np.zeros((3, 3, 5), "u1")}}
+    )
     assert (radi.a.shape, radi.a.is_uniform) == (None, False)
     assert radi.loc[["s5", "t"]].a.shape == (3, 3, 5)
     assert radi.a.iloc[:2].shape is None
@@ -308,7 +312,11 @@ def test_representations_name_what_they_are(radi) -> None:
 def test_versions_and_pins(study) -> None:
     radi = study()
     uri = radi.uri
-    radi.append({"T1w": [((np.zeros((2, 2, 2), "i2"), np.eye(4)), "sub-09")]}, {"obs_subject_id": ["sub-09"]}, message="one more")
+    radi.append(
+        {"T1w": [((np.zeros((2, 2, 2), "i2"), np.eye(4)), "sub-09")]},
+        {"obs_subject_id": ["sub-09"]},
+        message="one more",
+    )
     radi.tag("release")
     radi.delete(subjects="sub-03")
     said = radi.versions()

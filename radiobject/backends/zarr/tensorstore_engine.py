@@ -94,7 +94,7 @@ def open_array(storage: Storage, folder: str, spec: ArraySpec, document: str) ->
         opened = ts.open(
             _spec(document),
             kvstore=ts.KvStore.Spec(storage.location.kvstore(folder)),
-            context=_context(read.concurrency, read.index_cache_bytes),
+            context=_context(read.concurrency, read.cache_bytes),
             open=True,
             assume_metadata=True,
         ).result()
