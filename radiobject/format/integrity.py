@@ -16,6 +16,7 @@ from radiobject.format.commit import CollectionEntry, Commit
 from radiobject.format.layout import COLLECTIONS, HINT, ROOT, TAGS, group_document, root_document, version_key
 from radiobject.format.schema import OBS_SCHEMA
 from radiobject.format.tables import Part, Table
+from radiobject.format.tags import tags
 from radiobject.storage import Storage, check_key
 
 __all__ = ["Level", "Problem", "Report", "named_keys", "validate"]
@@ -91,6 +92,7 @@ def validate(snapshot: Snapshot, level: Level = "quick", *, strict: bool = False
         _check_relations(snapshot, rows, report)
         _check_objects(storage, rows, report, documents_only=level == "standard")
     if sizes is not None:
+        chain += _tagged(storage, chain, report)
         report.litter = sum(
             not k.startswith(f"{TAGS}/") for k in sizes.keys() - _named_by(storage, chain, report)
         )
@@ -289,6 +291,26 @@ def _parts(commit: Commit) -> Iterator[Part]:
     for entry in commit.collections:
         for parts in entry.tables.values():
             yield from parts
+
+
+def _tagged(storage: Storage, chain: Sequence[Commit], report: Report) -> list[Commit]:
+    """Versions outside the chain that a tag keeps."""
+    have, found = {c.version for c in chain}, list[Commit]()
+    try:
+        named = tags(storage)
+    except RadiObjectError as error:
+        report.add("tag", TAGS, error)
+        return []
+    for name, (version, sha256) in named.items():
+        if version in have:
+            continue
+        try:
+            found.append(Catalog(storage).commit(version))
+            if found[-1].sha256 != sha256:
+                report.add("tag", name, f"version {version} is not the commit that was tagged")
+        except RadiObjectError as error:
+            report.add("tag", name, error)
+    return found
 
 
 def _named_by(storage: Storage, chain: Sequence[Commit], report: Report) -> set[str]:

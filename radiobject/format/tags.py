@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from radiobject.errors import (
     CapabilityError,
     DuplicateIdError,
@@ -13,6 +11,7 @@ from radiobject.errors import (
     UnknownIdError,
 )
 from radiobject.format.catalog import Snapshot
+from radiobject.format.commit import sealed, unsealed
 from radiobject.format.layout import TAGS, tag_key
 from radiobject.storage import Storage
 
@@ -22,8 +21,7 @@ __all__ = ["create_tag", "read_tag", "tags"]
 def create_tag(snapshot: Snapshot, name: str) -> None:
     """Name a version. `DuplicateIdError` when another version has the name; the same one again is fine."""
     storage = snapshot.storage
-    body = {"name": name, "version": snapshot.version, "sha256": snapshot.commit.sha256}
-    data = json.dumps(body, sort_keys=True).encode()
+    data, _ = sealed({"name": name, "version": snapshot.version, "sha256": snapshot.commit.sha256})
     try:
         if storage.create(tag_key(name), data):
             return
@@ -40,24 +38,27 @@ def create_tag(snapshot: Snapshot, name: str) -> None:
 
 def read_tag(storage: Storage, name: str) -> tuple[int, str]:
     """Version and commit hash that a tag names."""
-    where = f"{storage.location.uri}/{tag_key(name)}"
     try:
-        raw = json.loads(storage.read(tag_key(name)))
-        return int(raw["version"]), str(raw["sha256"])
+        _, version, sha256 = _read(storage, tag_key(name))
+        return version, sha256
     except MissingObjectError as error:
         try:
             known = f"one of {sorted(tags(storage))}"
         except CapabilityError:
             known = "a tag of this study"  # a plain web server cannot list them
         raise UnknownIdError(f"tag {name!r}", expected=known) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(where, expected="a tag", got=repr(error)) from error
 
 
 def tags(storage: Storage) -> dict[str, tuple[int, str]]:
     """Every tag: name to (version, commit hash)."""
-    found = {}
-    for info in storage.list(TAGS):
-        raw = json.loads(storage.read(info.key))
-        found[str(raw["name"])] = int(raw["version"]), str(raw["sha256"])
-    return found
+    found = (_read(storage, info.key) for info in storage.list(TAGS))
+    return {name: (version, sha256) for name, version, sha256 in found}
+
+
+def _read(storage: Storage, key: str) -> tuple[str, int, str]:
+    where = f"{storage.location.uri}/{key}"
+    raw, _ = unsealed(storage.read(key), where)
+    try:
+        return str(raw["name"]), int(raw["version"]), str(raw["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(where, expected="a tag", got=repr(error)) from error

@@ -13,7 +13,13 @@ import pyarrow.compute as pc
 
 from radiobject.backends import get_backend
 from radiobject.backends.base import Backend
-from radiobject.errors import CapabilityError, MissingObjectError, RadiObjectError, UnknownIdError
+from radiobject.errors import (
+    CapabilityError,
+    CorruptObjectError,
+    MissingObjectError,
+    RadiObjectError,
+    UnknownIdError,
+)
 from radiobject.format.catalog import Catalog, Snapshot
 from radiobject.format.commit import CollectionEntry
 from radiobject.format.meta import row_meta
@@ -43,9 +49,16 @@ class Study:
     ) -> Study:
         """Read one commit. `backend` only says what the caller expects; the commit knows."""
         catalog = Catalog(Storage(Location(uri, options)))
+        tagged = None
         if isinstance(version, str):
-            version = read_tag(catalog.storage, version)[0]
+            version, tagged = read_tag(catalog.storage, version)
         snapshot = catalog.latest() if version is None else catalog.snapshot(version)
+        if tagged is not None and snapshot.commit.sha256 != tagged:
+            raise CorruptObjectError(
+                f"{uri} version {version}",
+                expected=f"the tagged commit {tagged[:12]}",
+                got=snapshot.commit.sha256[:12],
+            )
         found = {entry.backend for entry in snapshot.commit.collections}
         if backend is not None and found - {backend}:
             raise CapabilityError(

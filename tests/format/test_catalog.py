@@ -114,7 +114,14 @@ def test_expired_versions_say_so_and_tags_keep_theirs(uri: str) -> None:
         RadiObject(uri, version=1)
     # what version 1 shares with a kept version still reads, and reads right
     assert old.T1w.obs_ids == ["s1_T1w"]
-    assert RadiObject(uri).validate("full").ok
+    report = RadiObject(uri).validate("full")
+    assert (report.ok, report.litter) == (True, 0)
+
+
+def test_what_an_older_version_holds_is_no_litter(uri: str) -> None:
+    radi = RadiObject(uri).append({"T1w": [(scan(9), "s1")]}, on_conflict="replace").delete(subjects="s2")
+    report = radi.validate("full")
+    assert (report.ok, report.litter) == (True, 0)
 
 
 def test_clean_up_spares_young_objects_and_running_writes(uri: str) -> None:

@@ -58,7 +58,9 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
     meta = pd.DataFrame({"obs_subject_id": ["a", "b"], "age": [30, 40]})
     zeros = np.zeros((8, 8, 8), np.uint8)
     images = {"T1w": [(str(folder / "a.nii.gz"), "a")], "seg": [((zeros, np.eye(4)), "b")]}
-    RadiObject.from_niftis(str(root), images, meta).append({"T1w": [((scan[:5], np.eye(4)), "b")]})
+    first = RadiObject.from_niftis(str(root), images, meta)
+    first.tag("paper")
+    first.append({"T1w": [((scan[:5], np.eye(4)), "b")]})
     files = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
     volumes, subjects = contents(str(root))
     return Truth(root, files, volumes, subjects)
