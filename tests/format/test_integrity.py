@@ -102,6 +102,8 @@ def check(truth: Truth, place: Path, name: str, damage: str, where: float) -> No
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_file_damaged_once(truth: Truth, damage: str, tmp_path: Path) -> None:
     for number, name in enumerate(truth.files):
+        if damage == "removed" and name.startswith("tags/"):
+            continue  # only the tag itself says that it was there: its name is then unknown
         check(truth, tmp_path / str(number), name, damage, 0.5)
 
 
