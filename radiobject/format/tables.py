@@ -6,9 +6,11 @@ import hashlib
 import io
 import secrets
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -181,6 +183,7 @@ class Table:
         self._schema: pa.Schema | None = None
         self._ids: list[str] | None = None
         self._columns: dict[str, pa.ChunkedArray] = {}
+        self._group_starts: dict[str, list[int]] = {}
         self._groups: OrderedDict[tuple[str, int, tuple[str, ...]], tuple[pa.Array, ...]] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -278,9 +281,11 @@ class Table:
             base += part.rows
         else:
             raise IndexError(position)
-        inside, group = position - base, (position - base) // ROW_GROUP
-        key = (part.path, group, columns)
+        inside = position - base
         with self._lock:
+            starts = self._starts(part)
+            group = bisect_right(starts, inside) - 1
+            key = (part.path, group, columns)
             arrays = self._groups.get(key)
             if arrays is None:
                 file = self._file(part)
@@ -294,8 +299,16 @@ class Table:
                     self._groups.popitem(last=False)
             else:
                 self._groups.move_to_end(key)
-        row = inside - group * ROW_GROUP
+        row = inside - starts[group]
         return tuple(a[row].as_py() for a in arrays)
+
+    def _starts(self, part: Part) -> list[int]:
+        """First row of each row group of a part."""
+        if part.path not in self._group_starts:
+            metadata = self._file(part).metadata
+            sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+            self._group_starts[part.path] = [0, *accumulate(sizes[:-1])]
+        return self._group_starts[part.path]
 
     def _stack(self, pieces: Sequence[pa.Table], columns: Sequence[str] | None) -> pa.Table:
         schema = self.schema if columns is None else pa.schema([self.schema.field(c) for c in columns])
