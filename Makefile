@@ -20,8 +20,8 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -q -m "not peers"
 
-# Readers outside Python (zarrita.js and others): wants node and npm, and the network the first time.
-test-peers: $(READY) tests/peers/node_modules/.installed
+# Readers outside Python: zarrita.js wants node and npm, Neuroglancer a Chromium (skipped without one).
+test-peers: .venv/.installed-viewer tests/peers/node_modules/.installed
 	$(BIN)/python -m pytest -q -m peers
 
 lint: $(READY)
@@ -43,6 +43,10 @@ $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; \
 		echo "$(PYTHON) cannot make a virtual environment. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,demo]"
+	@touch $@
+
+.venv/.installed-viewer: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,demo,viewer]"
 	@touch $@
 
 tests/peers/node_modules/.installed: tests/peers/package.json

@@ -21,6 +21,8 @@
     ├── AlignmentError (ValueError)              collections or partners do not match
     ├── IndexingError (IndexError)               a voxel index outside the volume
     ├── SelectionError (TypeError, ValueError)   an index of a kind or length that selects nothing
+    ├── ExpressionError (ValueError)             a filter that cannot be understood; shows where
+    │   └── UnknownColumnError (UnknownIdError)  it names a column that is not there
     ├── ViewError (TypeError, ValueError)        a change was asked of a view
     ├── GeometryError (ValueError)               an affine or axis code that describes no space
     ├── ConfigError (ValueError)
@@ -47,6 +49,7 @@ __all__ = [
     "ConflictError",
     "CorruptObjectError",
     "DuplicateIdError",
+    "ExpressionError",
     "FormatError",
     "GeometryError",
     "IndexingError",
@@ -67,6 +70,7 @@ __all__ = [
     "StorageReadOnlyError",
     "StudyExistsError",
     "StudyNotFoundError",
+    "UnknownColumnError",
     "UnknownIdError",
     "ViewError",
 ]
@@ -181,6 +185,52 @@ class IndexingError(RadiObjectError, IndexError):
 
 class SelectionError(RadiObjectError, TypeError, ValueError):
     """A selection of the wrong kind or length."""
+
+
+class ExpressionError(RadiObjectError, ValueError):
+    """A filter expression that cannot be understood, or cannot be computed.
+
+    `text` is the expression and `span` the characters of it that are wrong; the message underlines them.
+
+    >>> print(ExpressionError("no **", hint="Write a * a.", text="a ** 2", span=(2, 4)))
+    no **. Write a * a.
+        a ** 2
+          ^^
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: str | None = None,
+        got: str | None = None,
+        hint: str | None = None,
+        text: str | None = None,
+        span: tuple[int, int] = (0, 0),
+    ) -> None:
+        super().__init__(what, expected=expected, got=got, hint=hint)
+        self.text, self.span = text, span
+        if text is not None:
+            self.args = (f"{self.args[0]}\n{_underlined(text, *span)}",)
+
+
+def _underlined(text: str, start: int, stop: int) -> str:
+    """The line of `text` that holds `start`, cut to what fits, with carets below."""
+    first = text.rfind("\n", 0, start) + 1
+    end = text.find("\n", start)
+    line = text[first : len(text) if end < 0 else end]
+    start, stop = start - first, max(min(stop - first, len(line)), start - first + 1)
+    cut = max(0, start - 40)
+    shown = line[cut : cut + 80]
+    # escape sequences in somebody's text are not for this terminal; one character stays one, for the carets
+    shown = "".join(c if c.isprintable() else "?" for c in shown)
+    before, after = "..." if cut else "", "..." if len(line) > cut + 80 else ""
+    carets = "^" * min(stop - start, 80 - (start - cut))
+    return f"    {before}{shown}{after}\n    {' ' * (len(before) + start - cut)}{carets}"
+
+
+class UnknownColumnError(ExpressionError, UnknownIdError):
+    """A filter expression names a column that the table does not have."""
 
 
 class ViewError(RadiObjectError, TypeError, ValueError):

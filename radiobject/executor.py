@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -63,6 +64,11 @@ def _attempt(fn: Callable[[T], R], item: T) -> R | Exception:
     try:
         return fn(item)
     except Exception as error:
+        # what a failed task had in its hands (a whole scan) must not live as long as its error does
+        link: BaseException | None = error
+        while link is not None:
+            traceback.clear_frames(link.__traceback__)
+            link = link.__cause__ or link.__context__
         return error
 
 

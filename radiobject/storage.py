@@ -201,6 +201,8 @@ class Storage:
         """Whether nothing stands at the location itself; looks no deeper than one level."""
 
         def local(path: str) -> bool:
+            if os.path.lexists(path) and not os.path.isdir(path):
+                return False
             with os.scandir(path) as entries:
                 return next(entries, None) is None
 

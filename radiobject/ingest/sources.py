@@ -126,6 +126,7 @@ def _entries(
                 f"images[{collection!r}]",
                 expected="a path, a nibabel image or (array, affine)",
                 got=type(item).__name__,
+                hint="An array needs its 4x4 affine beside it (None for voxels of 1 mm).",
             )
 
 
@@ -168,13 +169,25 @@ def _expand_url(text: str, options: Mapping[str, Any] | None) -> list[str]:
         return [text]
     cut = _WILD.search(text)
     folder = text[: cut.start()].rpartition("/")[0] if cut else text.rstrip("/")
+    pattern = text[len(folder) + 1 :].split("/") if cut else ["*"]
     keys = [info.key for info in Storage(Location(folder, options)).list("")]
-    urls = [f"{folder}/{key}" for key in keys if _is_nifti(key.rsplit("/", 1)[-1])]
-    pattern = text if cut else f"{folder}/*"
-    found = [u for u in urls if fnmatch.fnmatchcase(u, pattern) and (cut or "/" not in u[len(folder) + 1 :])]
+    found = [
+        f"{folder}/{key}"
+        for key in keys
+        if _is_nifti(key.rsplit("/", 1)[-1]) and _matches(key.split("/"), pattern)
+    ]
     if not found:
         raise SourceNotFoundError(text, expected="at least one NIfTI file", got="none")
     return sorted(found, key=_natural)
+
+
+def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path fits a glob, segment by segment as on a local disk; `**` is any number of folders."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(_matches(path[n:], pattern[1:]) for n in range(len(path) + 1))
+    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
 
 
 def _is_nifti(name: str) -> bool:
