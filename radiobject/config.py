@@ -63,21 +63,25 @@ class TileConfig:
 
 @dataclass(frozen=True)
 class CompressionConfig:
-    """Codec of the inner chunks. Presets: "fast" (lz4hc, bitshuffle), "archive" (zstd, shuffle), "none"."""
+    """Codec of the inner chunks. Presets: "fast" (lz4hc), "archive" (zstd, shuffle), "none".
+
+    `shuffle="auto"` tries both shuffles on a few chunks of each volume and keeps the smaller: bytes win on
+    heads with a quiet background, bits on CT with noise everywhere (benchmarks/reads.py).
+    """
 
     algorithm: Literal["lz4hc", "lz4", "zstd", "none"] = "lz4hc"
     level: int = 5
-    shuffle: Literal["bitshuffle", "shuffle", "noshuffle"] = "bitshuffle"
+    shuffle: Literal["auto", "bitshuffle", "shuffle", "noshuffle"] = "auto"
 
     def __post_init__(self) -> None:
         if self.algorithm not in ("lz4hc", "lz4", "zstd", "none"):
             raise ConfigError(
                 "CompressionConfig(algorithm=)", expected="lz4hc, lz4, zstd or none", got=repr(self.algorithm)
             )
-        if self.shuffle not in ("bitshuffle", "shuffle", "noshuffle"):
+        if self.shuffle not in ("auto", "bitshuffle", "shuffle", "noshuffle"):
             raise ConfigError(
                 "CompressionConfig(shuffle=)",
-                expected="bitshuffle, shuffle or noshuffle",
+                expected="auto, bitshuffle, shuffle or noshuffle",
                 got=repr(self.shuffle),
             )
         if not 0 <= self.level <= 9:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import sys
 import traceback
@@ -49,7 +50,9 @@ def run(
         try:
             while True:
                 while len(waiting) < width and (entry := next(queue, None)) is not None:
-                    waiting[pool.submit(_attempt, fn, entry[1])] = entry[0]
+                    # settings of a `with configure(...)` around the call hold in its threads too
+                    context = contextvars.copy_context()
+                    waiting[pool.submit(context.run, _attempt, fn, entry[1])] = entry[0]
                 if not waiting:
                     return
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)

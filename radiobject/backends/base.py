@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -252,8 +252,15 @@ def plan_array(
         dims,
         tuple(chunks[d] for d in dims),
         tuple(shards[d] for d in dims),
-        codec or CompressionConfig(),
+        _settled(codec or CompressionConfig(), dtype),
     )
+
+
+def _settled(codec: CompressionConfig, dtype: np.dtype[Any]) -> CompressionConfig:
+    """A codec without "auto", for a caller who has no voxels to try: bytes up to 16 bits, bits beyond."""
+    if codec.shuffle != "auto":
+        return codec
+    return replace(codec, shuffle="shuffle" if dtype.itemsize <= 2 else "bitshuffle")
 
 
 def _chunk_of(tile: TileConfig, sizes: Mapping[str, int]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from radiobject.config import WriteConfig
 from radiobject.format.layout import ROOT, geometry_shape, group_document, volume_path
 from radiobject.format.meta import Kind, VolumeMeta, row_text, scaled_dtype
 from radiobject.format.ome import ome_attributes
+from radiobject.ingest.compression import settle_shuffle
 from radiobject.ingest.loading import Loaded
 from radiobject.ingest.sources import Source
 from radiobject.ingest.statistics import Statistics, volume_statistics
@@ -44,13 +45,9 @@ def write_volume(loaded: Loaded, source: Source, target: Target) -> dict[str, An
     path = volume_path(
         target.paths[source.collection], source.obs_id, secrets.token_hex(8), target.backend.suffix
     )
-    spec = plan_array(
-        loaded.voxels.shape,
-        loaded.voxels.dtype,
-        meta.dims,
-        target.write.tile,
-        target.write.label_compression if label else target.write.compression,
-    )
+    codec = target.write.label_compression if label else target.write.compression
+    spec = plan_array(loaded.voxels.shape, loaded.voxels.dtype, meta.dims, target.write.tile, codec)
+    spec = settle_shuffle(loaded.voxels, spec, codec)
     attrs = {"ome": _ome(meta, source.obs_id, statistics, loaded), "radiobject": meta.to_json()}
     target.storage.write(f"{path.rpartition('/')[0]}/{ROOT}", group_document())
     writer = target.backend.create_volume(path, [Level("0", spec)], attrs, loaded.extras)

@@ -8,23 +8,24 @@ opposite one: what comes out has no negation of an unknown, so that Parquet stat
 from __future__ import annotations
 
 import ast
-import datetime as dt
 import difflib
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.errors import ExpressionError, UnknownColumnError
+from radiobject.errors import UnknownColumnError
+from radiobject.model import expression_values as values
 from radiobject.model.expression_syntax import Source, names_in, parse, reference
+from radiobject.model.expression_values import WORDS, Value
 
 __all__ = ["compile_expression", "compile_joined", "names_in"]
 
 MAX_PATTERN = 500
+_NEVER = pc.scalar(value=False)
 
 _FLIP: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt,
@@ -33,26 +34,6 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
     ast.NotEq: operator.ne,
 }  # fmt: skip
-_WORDS = {"number": "a number", "text": "text", "bool": "True or False", "time": "a date", "null": "nothing"}
-_MISSING = object()
-
-
-@dataclass(frozen=True)
-class _Value:
-    """A column, a literal or arithmetic on them: its kind, its Arrow type, and what computes it."""
-
-    node: ast.expr
-    kind: str
-    type: pa.DataType
-    expr: pc.Expression
-    literal: Any = _MISSING
-    name: str = ""
-
-    def says(self) -> str:
-        """What this is, for an error message."""
-        if self.name:
-            return f"{self.name}, which is {self.type}"
-        return _WORDS[self.kind] if self.literal is _MISSING else f"the {self.kind} {self.literal!r}"
 
 
 def compile_expression(text: str, columns: Mapping[str, pa.DataType], *, table: str = "") -> pc.Expression:
@@ -100,7 +81,7 @@ class _Compiler:
             return ~found if negate else found
         value = self._value(node)
         if value.kind == "null":
-            return pc.scalar(False)
+            return _NEVER
         if value.kind != "bool":
             hint = "Compare it, as in age > 40, or ask for `is not None`."
             raise self._wrong(node, "filter", expected="a condition", got=value.says(), hint=hint)
@@ -117,17 +98,17 @@ class _Compiler:
         kind = _FLIP[type(op)] if negate else type(op)
         return self._relation(self._value(left), self._value(right), kind)
 
-    def _relation(self, a: _Value, b: _Value, kind: type[ast.cmpop]) -> pc.Expression:
+    def _relation(self, a: Value, b: Value, kind: type[ast.cmpop]) -> pc.Expression:
         if a.kind != "null" and b.kind != "null":
             self._check_alike(a, b, kind)
         if "null" in (a.kind, b.kind):
-            return pc.scalar(False)
-        x, y = self._times(a, b) if a.kind == "time" else (_as_type_of(a, b), _as_type_of(b, a))
-        if kind is ast.NotEq and (pa.types.is_floating(a.type) or pa.types.is_floating(b.type)):
+            return _NEVER
+        x, y = values.same_type(a, b, self._source)
+        if kind is ast.NotEq and (a.may_be_nan or b.may_be_nan):
             return (x < y) | (x > y)  # unlike x != y never true for NaN
         return _COMPARE[kind](x, y)
 
-    def _check_alike(self, a: _Value, b: _Value, kind: type[ast.cmpop]) -> None:
+    def _check_alike(self, a: Value, b: Value, kind: type[ast.cmpop]) -> None:
         if a.kind != b.kind or a.kind == "other":
             # what the user wrote is wrong, rather than what the column is
             wrong, right = (a, b) if a.is_literal and not b.is_literal else (b, a)
@@ -139,16 +120,16 @@ class _Compiler:
             raise self._wrong(
                 wrong.node,
                 f"filter: {right.says()}",
-                expected=f"{_WORDS[right.kind]} to compare it with",
+                expected=f"{WORDS[right.kind]} to compare it with",
                 got=wrong.says(),
                 hint=hint,
             )
         if a.kind == "bool" and kind not in (ast.Eq, ast.NotEq):
             raise self._wrong(b.node, "filter: True and False have no order", hint="Compare with ==.")
 
-    def _missing(self, value: _Value) -> pc.Expression:
+    def _missing(self, value: Value) -> pc.Expression:
         missing = value.expr.is_null()
-        return missing | value.expr.is_nan() if pa.types.is_floating(value.type) else missing
+        return missing | value.expr.is_nan() if value.may_be_nan else missing
 
     def _is_in(self, left: ast.expr, right: ast.expr, *, wanted: bool) -> pc.Expression:
         value = self._value(left)
@@ -162,7 +143,7 @@ class _Compiler:
             if not item.is_literal:
                 raise self._wrong(item.node, "filter: in", expected="a list of plain values", got=item.says())
         if not items:
-            return pc.scalar(False) if wanted else ~self._missing(value)
+            return _NEVER if wanted else ~self._missing(value)
         parts = [self._relation(value, item, ast.Eq if wanted else ast.NotEq) for item in items]
         return reduce(operator.or_ if wanted else operator.and_, parts)
 
@@ -173,7 +154,7 @@ class _Compiler:
         if pattern.kind != "text" or not pattern.is_literal:
             raise self._wrong(pattern.node, name, expected="a text in quotes", got=pattern.says())
         if value.kind == "null":
-            return pc.scalar(False)
+            return _NEVER
         if name == "contains":
             return pc.match_substring(value.expr, pattern=pattern.literal)
         if name == "startswith":
@@ -188,96 +169,46 @@ class _Compiler:
             ) from error
         return pc.match_substring_regex(value.expr, pattern=pattern.literal)
 
-    def _value(self, node: ast.expr) -> _Value:
+    def _value(self, node: ast.expr) -> Value:
         if (named := reference(node)) is not None:
             return self._column(node, *named)
         match node:
             case ast.Constant(value=None):
-                raise self._wrong(
-                    node, "filter: None cannot be compared", hint="Write `is None` or `is not None`."
-                )
+                hint = "Write `is None` or `is not None`."
+                raise self._wrong(node, "filter: None cannot be compared", hint=hint)
             case ast.Constant(value=value):
-                return self._literal(node, value)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if not (
-                isinstance(value, bool)
-            ):
-                return self._literal(node, -value)
+                return values.literal(node, value, self._source)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if type(value) in (int, float):
+                return values.literal(node, -value, self._source)  # type: ignore[operator]
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                a = self._number(operand)
-                return a if a.kind == "null" else _Value(node, "number", a.type, pc.negate_checked(a.expr))
+                a = values.number(self._value(operand), self._source)
+                return a if a.kind == "null" else Value(node, "number", a.type, pc.negate_checked(a.expr))
             case ast.BinOp(left=left, op=op, right=right):
-                return self._arithmetic(node, self._number(left), op, self._number(right))
+                a, b = (values.number(self._value(side), self._source) for side in (left, right))
+                return values.arithmetic(node, a, op, b)
             case ast.Call(func=ast.Name(id="date"), args=[day]):
-                return self._date(node, day)
+                return values.date(node, self._value(day), self._source)
             case ast.List() | ast.Tuple() | ast.Set():
                 raise self._wrong(node, "filter: a list", hint="Lists stand after `in` only.")
         raise self._wrong(node, "filter", expected="a value", got="a condition", hint="Join them by and, or.")
 
-    def _literal(self, node: ast.expr, value: Any) -> _Value:
-        if isinstance(value, bool):
-            return _Value(node, "bool", pa.bool_(), pc.scalar(value), value)
-        if isinstance(value, str):
-            return _Value(node, "text", pa.string(), pc.scalar(value), value)
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise self._wrong(node, "filter", expected="integers of 64 bits", got="a larger one")
-        kind = pa.int64() if isinstance(value, int) else pa.float64()
-        return _Value(node, "number", kind, pc.scalar(pa.scalar(value, kind)), value)
-
-    def _column(self, node: ast.expr, table: str | None, name: str) -> _Value:
+    def _column(self, node: ast.expr, table: str | None, name: str) -> Value:
         if table is not None and table not in self._tables:
-            here = " and ".join(t for t in self._tables if t) or "plain names only"
-            raise self._wrong(node, f"filter: no {table} here", expected=here)
+            here = " and ".join(t for t in self._tables if t) or "plain names"
+            hint = "Only the filter of a collection sees both tables."
+            raise self._wrong(node, f"filter: no {table} here", expected=here, hint=hint)
         for place in self._tables if table is None else [table]:
             columns = self._tables[place]
             if name in columns:
                 expr = pc.field(place, name) if self._nested else pc.field(name)
-                return _of_type(node, columns[name], expr, name)
+                return values.column(node, columns[name], expr, name)
         known = list(dict.fromkeys(c for t, of in self._tables.items() if table in (None, t) for c in of))
         lowered = {c.lower(): c for c in known}
-        near = [lowered[c] for c in difflib.get_close_matches(name.lower(), lowered, 3)]
+        near = [repr(lowered[c]) for c in difflib.get_close_matches(name.lower(), lowered, 3)]
         raise UnknownColumnError(
-            f"filter: column {name!r}",
-            expected=f"one of {known[:12]}{' ...' if len(known) > 12 else ''}",
-            hint=f"Did you mean {' or '.join(map(repr, near))}?" if near else None,
+            f"filter: column {name!r:.80}",
+            expected=f"one of {', '.join(known[:12])}{' ...' if len(known) > 12 else ''}",
+            hint=f"Did you mean {' or '.join(near)}?" if near else None,
             text=self._source.text,
             span=self._source.span(node),
         )
-
-    def _number(self, node: ast.expr) -> _Value:
-        """An operand of arithmetic, as int64 or float64."""
-        value = self._value(node)
-        if value.kind == "null":
-            return value
-        if value.kind != "number":
-            raise self._wrong(node, "filter: arithmetic", expected="a number", got=value.says())
-        wide = pa.float64() if pa.types.is_floating(value.type) else pa.int64()
-        expr = value.expr if value.type == wide else value.expr.cast(wide)
-        return _Value(node, "number", wide, expr)
-
-    def _arithmetic(self, node: ast.expr, a: _Value, op: ast.operator, b: _Value) -> _Value:
-        if "null" in (a.kind, b.kind):
-            return _Value(node, "null", pa.null(), pc.scalar(None))
-        whole = a.type == b.type == pa.int64() and not isinstance(op, ast.Div)
-        kind = pa.int64() if whole else pa.float64()
-        x, y = (v.expr if v.type == kind else v.expr.cast(kind) for v in (a, b))
-        return _Value(node, "number", kind, _ARITHMETIC[type(op)](x, y) if whole else _float(op, x, y))
-
-    def _date(self, node: ast.expr, day: ast.expr) -> _Value:
-        value = self._value(day)
-        try:
-            if not isinstance(value.literal, str):
-                raise ValueError("no text")
-            when = dt.datetime.fromisoformat(value.literal)
-        except ValueError as error:
-            raise self._wrong(
-                day, "date", expected='"2020-01-31" or "2020-01-31T12:00:00"', got=value.says()
-            ) from error
-        utc = None if when.tzinfo is None else "UTC"
-        kind = pa.timestamp("us", utc)
-        return _Value(node, "time", kind, pc.scalar(pa.scalar(when, kind)), when)
-
-    def _times(self, a: _Value, b: _Value) -> tuple[pc.Expression, pc.Expression]:
-        """Two times as timestamps of one unit. A literal without an offset is UTC where the column has one."""
-        if (a.is_literal and not b.is_literal) and not b.is_zoned == a.is_zoned:
-            pass
-        raise NotImplementedError

@@ -148,14 +148,13 @@ def _check_text(text: str) -> None:
 
 
 def _check_tokens(text: str) -> None:
-    """Bound what the parser's recursion can cost, before it begins; and refuse escapes that it warns about."""
-    depth = count = run = 0
-    for match in _TOKEN.finditer(text):
-        count += 1
-        token, prefix, literal = match[0], match[1], match[2]
-        depth += (token in "([{") - (token in ")]}")
-        run = run + 1 if token in ("not", "-", "+", "~", "lambda", "await") else 0
-        if depth > MAX_DEPTH or count > _MAX_TOKENS or run > MAX_DEPTH:
+    """Bound what the parser's recursion can cost, before it begins; refuse escapes that it warns about."""
+    depth = run = 0
+    for count, match in enumerate(_TOKEN.finditer(text)):
+        word, prefix, literal = match[0], match[1], match[2]
+        depth += (word in "([{") - (word in ")]}")
+        run = run + 1 if word in ("not", "-", "+", "~", "lambda", "await") else 0
+        if depth > MAX_DEPTH or count >= _MAX_TOKENS or run > MAX_DEPTH:
             raise ExpressionError(
                 "filter",
                 expected=f"at most {MAX_NODES} parts, nested {MAX_DEPTH} deep",
@@ -198,7 +197,9 @@ def _check_node(node: ast.expr, source: Source) -> None:
         case ast.Compare(ops=ops) if all(isinstance(op, _COMPARISONS) for op in ops):
             return
         case ast.UnaryOp(op=op) | ast.BinOp(op=op):
-            raise source.wrong(node, "filter: an operator that filters do not have", hint=_HINTS.get(type(op)))
+            raise source.wrong(
+                node, "filter: an operator that filters do not have", hint=_HINTS.get(type(op))
+            )
         case ast.Constant(value=value):
             _check_constant(node, value, source)
             return
@@ -206,7 +207,9 @@ def _check_node(node: ast.expr, source: Source) -> None:
             _check_spelling(node, name, source)
             if name not in TABLES:
                 return
-            raise source.wrong(node, f"filter: {name} is a table", hint=f'Write {name}.<column>, or {name}["..."].')
+            raise source.wrong(
+                node, f"filter: {name} is a table", hint=f'Write {name}.<column>, or {name}["..."].'
+            )
         case ast.Attribute(value=ast.Name(id=table)) if table in TABLES:
             _check_spelling(node, f"{table}.{node.attr}", source)
             return

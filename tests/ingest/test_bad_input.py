@@ -47,7 +47,9 @@ def no_study(uri: Any) -> None:
         RadiObject(uri)
 
 
-def refused(uri: Path, images: dict[str, Any], kind: type[RadiObjectError], words: str, **options: Any) -> str:
+def refused(
+    uri: Path, images: dict[str, Any], kind: type[RadiObjectError], words: str, **options: Any
+) -> str:
     """The message of the error, which must be of that kind; no study is there afterwards."""
     with pytest.raises(kind, match=words) as caught:
         RadiObject.from_niftis(uri, images, **options)
@@ -145,7 +147,7 @@ def test_a_file_that_goes_away_meanwhile(tmp_path, good) -> None:
 
 
 def test_a_file_listed_twice(tmp_path, good) -> None:
-    with pytest.raises(DuplicateIdError, match="sub-1_T1w.nii.gz.*each file once"):
+    with pytest.raises(DuplicateIdError, match=r"sub-1_T1w\.nii\.gz.*each file once"):
         RadiObject.from_niftis(tmp_path / "s", {"T1w": [good, (good, "sub-2")]})
     assert not (tmp_path / "s").exists()
 
@@ -177,7 +179,7 @@ def test_subject_tables_that_do_not_fit(tmp_path, meta, kind, words) -> None:
 
 def test_a_column_that_stands_twice_in_the_table(tmp_path) -> None:
     meta = pd.DataFrame([["a", 1, 2]], columns=["obs_subject_id", "age", "age"])
-    with pytest.raises(MetadataError, match="'age'.*twice"):
+    with pytest.raises(MetadataError, match=r"'age'.*twice"):
         RadiObject.from_niftis(tmp_path / "s", {"T1w": [(scan(), "a")]}, meta)
 
 

@@ -118,7 +118,9 @@ def test_replaced_volumes_keep_the_kinds_of_obs_columns(study) -> None:
         }
     )
     radi = study({"T1w": {s: np.full((2, 2, 2), n, "i2") for s, n in numbers.items()}}, obs={"T1w": obs})
-    radi.append(scans(["sub-02"], 7), obs={"T1w": obs.iloc[1:].assign(quality=["good"])}, on_conflict="replace")
+    radi.append(
+        scans(["sub-02"], 7), obs={"T1w": obs.iloc[1:].assign(quality=["good"])}, on_conflict="replace"
+    )
     frame = RadiObject(radi.uri).T1w.obs.read()
     assert frame["quality"].to_list() == ["good", "good"]
     assert frame["motion"].to_list() == [1, pd.NA]

@@ -80,7 +80,7 @@ def test_an_index_does_not_change_with_the_list_it_was_made_from() -> None:
 
 
 def test_unknown_ids_name_their_neighbours() -> None:
-    with pytest.raises(UnknownIdError, match="Did you mean .*sub-01") as caught:
+    with pytest.raises(UnknownIdError, match=r"Did you mean .*sub-01") as caught:
         Index(["sub-01", "sub-12"], "obs_subject_id").get_index("sub-1")
     assert "obs_subject_id 'sub-1'" in str(caught.value)
     assert isinstance(caught.value, KeyError)

@@ -192,7 +192,7 @@ def test_values_of_obs_narrow_the_collections_that_have_them(radi) -> None:
     # seg has no visits at all: it is narrowed by the subjects alone
     assert part.seg.obs_ids == ["sub-10_seg", "sub-01_seg", "sub-03_seg"]
     assert radi.iloc[:2].sel(visit="post").seg.obs_ids == ["sub-01_seg", "sub-03_seg"]
-    with pytest.raises(UnknownIdError, match="session.*has values"):
+    with pytest.raises(UnknownIdError, match=r"session.*has values"):
         radi.sel(session="pre")
 
 

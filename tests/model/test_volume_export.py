@@ -22,9 +22,9 @@ def source(tmp_path: Path, make_nifti) -> Path:
     image = nibabel.Nifti1Image(np.arange(4 * 5 * 6, dtype="i2").reshape(4, 5, 6), OBLIQUE)
     image.set_sform(OBLIQUE, 4)
     image.set_qform(OBLIQUE, 1)
-    header = image.header
-    fields = {k: header[k] for k in ("qform_code", "sform_code", "srow_x", "srow_y", "srow_z", "quatern_b",
-                                     "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "pixdim")}  # fmt: skip
+    transforms = ("qform_code", "sform_code", "srow_x", "srow_y", "srow_z", "quatern_b", "quatern_c",
+                  "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "pixdim")  # fmt: skip
+    fields = {name: image.header[name] for name in transforms}
     content = make_nifti(
         np.asarray(image.dataobj),
         extensions=[(6, b"a comment")],

@@ -90,7 +90,7 @@ def test_what_planes_refuse(ras) -> None:
         ras.axial(1, mm=2.0)
     with pytest.raises(SelectionError, match="t= left out"):
         ras.axial(1, t=0)
-    with pytest.raises(SelectionError, match="0 .x., 1"):
+    with pytest.raises(SelectionError, match=r"0 .x., 1"):
         ras.plane(3, 0)
     with pytest.raises(IndexingError, match="-8 to 7"):
         ras.axial(8)

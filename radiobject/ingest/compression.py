@@ -1,0 +1,46 @@
+"""Compression: which shuffle suits a volume, found by trying both on a few of its chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from numcodecs.blosc import Blosc
+
+from radiobject.backends.base import ArraySpec
+from radiobject.config import CompressionConfig
+
+__all__ = ["settle_shuffle"]
+
+_SAMPLES = 12
+
+
+def settle_shuffle(voxels: npt.NDArray[Any], spec: ArraySpec, codec: CompressionConfig) -> ArraySpec:
+    """The spec with the shuffle that compresses a dozen chunks, spread evenly over the volume, the better.
+
+    Only for `shuffle="auto"`; which of the two wins depends on the noise in the low bits, not on the dtype
+    alone. Costs about a hundredth of writing the volume.
+    """
+    if codec.shuffle != "auto" or codec.algorithm == "none":
+        return spec
+    sizes = {"shuffle": 0, "bitshuffle": 0}
+    for chunk in _samples(voxels, spec):
+        for name, number in (("shuffle", Blosc.SHUFFLE), ("bitshuffle", Blosc.BITSHUFFLE)):
+            sizes[name] += len(Blosc(codec.algorithm, codec.level, number).encode(chunk))
+    best: Literal["shuffle", "bitshuffle"] = (
+        "shuffle" if sizes["shuffle"] <= sizes["bitshuffle"] else "bitshuffle"
+    )
+    return replace(spec, codec=replace(spec.codec, shuffle=best))
+
+
+def _samples(voxels: npt.NDArray[Any], spec: ArraySpec) -> Iterator[npt.NDArray[Any]]:
+    counts = tuple(math.ceil(n / c) for n, c in zip(spec.shape, spec.chunks, strict=True))
+    total = math.prod(counts)
+    for number in range(min(total, _SAMPLES)):
+        index = np.unravel_index((2 * number + 1) * total // (2 * min(total, _SAMPLES)), counts)
+        part = tuple(slice(int(i) * c, (int(i) + 1) * c) for i, c in zip(index, spec.chunks, strict=True))
+        yield np.ascontiguousarray(voxels[part])
