@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -19,23 +19,38 @@ from radiobject.errors import (
 from radiobject.format.catalog import Snapshot
 from radiobject.format.commit import Change, CollectionEntry, Commit
 from radiobject.format.layout import collection_path
-from radiobject.format.rows import MAX_PARTS, compacted, differing_rows, select_rows, with_rows, without_rows
+from radiobject.format.restore import restored
+from radiobject.format.rows import (
+    MAX_PARTS,
+    compacted,
+    differing_rows,
+    select_rows,
+    with_rows,
+    without_columns,
+    without_rows,
+)
 from radiobject.format.schema import KEYS, OBS_SCHEMA, SUBJECT_SCHEMA
 from radiobject.format.tables import Part, Table, unify, write_part
 from radiobject.storage import Storage
 
-__all__ = ["CollectionEdit", "Edit", "check_conflict"]
+__all__ = ["CollectionEdit", "Edit"]
 
 
 @dataclass
 class CollectionEdit:
-    """The changes to one collection. `added` and `replaced` map a table's name to its new rows."""
+    """The changes to one collection.
+
+    `added` and `replaced` map a table's name to its new rows; `updated` has obs_id and the columns of the
+    volume table to set; the volumes of `removed` leave every table.
+    """
 
     kind: str = "image"
     backend: str = "zarr"
     create: bool = False
     added: dict[str, pa.Table] = field(default_factory=dict)
     replaced: dict[str, pa.Table] = field(default_factory=dict)
+    updated: pa.Table | None = None
+    dropped_columns: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
 
 
@@ -50,6 +65,8 @@ class Edit:
     removed_subjects: frozenset[str] = frozenset()
     oldest: int | None = None
     update_subjects: bool = False
+    dropped_columns: frozenset[str] = frozenset()
+    restore: Commit | None = None
     ledger: pa.Table | None = None
     compact: bool = False
     _parts: dict[tuple[str, int], Part] = field(default_factory=dict, repr=False)
@@ -64,6 +81,8 @@ class Edit:
         somebody else was faster (`rebased`) is `ConflictError`.
         """
         wrong: type[RadiObjectError] | None = ConflictError if rebased else None
+        if self.restore is not None:
+            return restored(base, draft, Snapshot(storage, self.restore))
         draft, subjects_added, subjects_updated, subjects_removed = self._apply_subjects(
             base, draft, storage, wrong
         )
@@ -104,6 +123,10 @@ class Edit:
                 added |= set(fresh)
             if "obs" in edit.replaced:
                 replaced |= set(edit.replaced["obs"]["obs_id"].to_pylist())
+            if edit.updated is not None:
+                replaced |= set(edit.updated["obs_id"].to_pylist())
+            if edit.dropped_columns:
+                replaced |= set(_ids(base.table("obs", name)))
             removed |= edit.removed
             draft = draft.with_collection(self._apply_collection(base, entry, edit, storage, wrong))
         for old, new in self.renamed_collections.items():
@@ -177,6 +200,11 @@ class Edit:
                 parts.append(
                     self._add(storage, "obs_meta", select_rows(self.subjects, added, "obs_subject_id"))
                 )
+        if self.dropped_columns:
+            parts = without_columns(
+                Table(storage, "obs_meta", parts, SUBJECT_SCHEMA), self.dropped_columns, storage
+            )
+            updated = sorted(known | set(table.ids()))
         tables = (
             {**draft.tables, "obs_meta": tuple(parts)}
             if parts or "obs_meta" in draft.tables
@@ -210,6 +238,13 @@ class Edit:
                     rows = edit.replaced[name]
                     interim = Table(storage, f"{label}/{name}", parts, table.schema)
                     parts = with_rows(interim, rows, _keys(rows), storage, merge=False)
+            if name == "obs" and edit.updated is not None:
+                interim = Table(storage, f"{label}/obs", parts, OBS_SCHEMA)
+                ids = _known_rows(interim, edit.updated, entry.name, wrong)
+                parts = with_rows(interim, edit.updated, ids, storage, merge=True)
+            if name == "obs" and edit.dropped_columns:
+                interim = Table(storage, f"{label}/obs", parts, OBS_SCHEMA)
+                parts = without_columns(interim, edit.dropped_columns, storage)
             if name in edit.added and edit.added[name].num_rows:
                 rows = edit.added[name]
                 if existed and tables.get(name):
@@ -233,43 +268,18 @@ class Edit:
         return self._parts[key]
 
 
-def check_conflict(
-    mine: Change, edit: Edit, base: Commit, theirs: Iterable[tuple[Commit, Change]], uri: str
-) -> None:
-    """Raise `ConflictError` naming both sides when a newer commit touched what this edit touches."""
-    touched = set(edit.collections) | set(edit.removed_collections) | set(edit.renamed_collections)
-    for commit, change in theirs:
-        both = mine.volumes & change.volumes
-        subjects = mine.subjects & change.subjects
-        # two writers may add the same subject; whether with equal values is seen when the edit is applied
-        subjects -= mine.subjects_added & change.subjects_added
-        gone = touched & change.collections_removed
-        taken = frozenset(edit.renamed_collections.values()) & change.collections_added
-        grown = {
-            name
-            for name in edit.removed_collections
-            if change.volumes and _tables_of(commit, name) != _tables_of(base, name)
-        }
-        for what, ids in (
-            ("volumes", both),
-            ("subjects", subjects),
-            ("collections", gone | taken | grown),
-        ):
-            if ids:
-                raise ConflictError(
-                    f"{uri}: {what} {sorted(ids)[:5]} were changed here and by version {commit.version}"
-                    f" ({commit.operation}, {commit.created})",
-                    hint="Open the study again, look at that version, and repeat what still applies.",
-                )
-
-
 def _ids(table: Table) -> list[str]:
     return table.ids()
 
 
-def _tables_of(commit: Commit, collection: str) -> Mapping[str, tuple[Part, ...]]:
-    entry = commit.collection(collection)
-    return {} if entry is None else entry.tables
+def _known_rows(
+    table: Table, rows: pa.Table, collection: str, wrong: type[RadiObjectError] | None
+) -> set[str]:
+    ids = _keys(rows)
+    if missing := sorted(ids - set(table.ids())):
+        raise (wrong or UnknownIdError)(f"volumes {missing[:5]}", expected=f"volumes of {collection!r}")
+    unify([table.schema, rows.schema], f"{collection} obs", wrong or MetadataError)
+    return ids
 
 
 def _check_subjects(

@@ -85,6 +85,10 @@ class Change:
     def __len__(self) -> int:
         return sum(len(getattr(self, name)) for name in self.__dataclass_fields__)
 
+    def __or__(self, other: Change) -> Change:
+        """Both changes, one after the other."""
+        return Change(**{n: getattr(self, n) | getattr(other, n) for n in self.__dataclass_fields__})
+
     def to_json(self) -> dict[str, Any]:
         """Sorted lists, empty ones left out."""
         return {name: sorted(ids) for name in self.__dataclass_fields__ if (ids := getattr(self, name))}

@@ -13,7 +13,15 @@ from radiobject.format.schema import SUBJECT_SCHEMA
 from radiobject.format.tables import Part, Table, unify, write_part
 from radiobject.storage import Storage
 
-__all__ = ["MAX_PARTS", "compacted", "differing_rows", "select_rows", "with_rows", "without_rows"]
+__all__ = [
+    "MAX_PARTS",
+    "compacted",
+    "differing_rows",
+    "select_rows",
+    "with_rows",
+    "without_columns",
+    "without_rows",
+]
 
 MAX_PARTS = 32
 """A commit that leaves a table with more parts than this folds them into one."""
@@ -56,6 +64,21 @@ def with_rows(table: Table, rows: pa.Table, ids: set[str], storage: Storage, *, 
             new = fresh.get(row[table.key])
             changed.append(row if new is None else {**row, **new} if merge else new)
         parts.append(write_part(storage, table.name, pa.Table.from_pylist(changed, schema=schema)))
+    return parts
+
+
+def without_columns(table: Table, names: Iterable[str], storage: Storage) -> list[Part]:
+    """The table's parts without some columns; parts that have none of them stay as they are."""
+    gone = set(names)
+    parts = []
+    for part in table.parts:
+        rows = table.only(part)
+        kept = [c for c in rows.schema.names if c not in gone]
+        parts.append(
+            part
+            if len(kept) == len(rows.schema.names)
+            else write_part(storage, table.name, rows.select(kept))
+        )
     return parts
 
 

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -26,6 +28,7 @@ from radiobject.errors import (
     RadiObjectError,
 )
 from radiobject.format.layout import part_key
+from radiobject.format.pruning import Pruner, columns_of, rows_where
 from radiobject.format.schema import KEYS
 from radiobject.storage import Storage
 
@@ -180,6 +183,7 @@ class Table:
         self.storage, self.name, self.parts, self._empty = storage, name, tuple(parts), empty
         self.key = KEYS[name.rsplit("/", 1)[-1]]
         self._files: dict[str, pq.ParquetFile] = {}
+        self._pruners: dict[str, Pruner] = {}
         self._schema: pa.Schema | None = None
         self._ids: list[str] | None = None
         self._columns: dict[str, pa.ChunkedArray] = {}
@@ -204,17 +208,35 @@ class Table:
     def read(self, columns: Sequence[str] | None = None, filter: pc.Expression | None = None) -> pa.Table:
         """Rows in part order as an Arrow table; `filter` is a pyarrow expression over the table's columns."""
         names = list(self.schema.names if columns is None else columns)
-        wanted = names if filter is None else None
+        if filter is not None:
+            return self.rows(self.find(filter), names)
         pieces = []
         for part in self.parts:
             file = self._file(part)
-            have = file.schema_arrow.names
-            pick = have if wanted is None else [c for c in wanted if c in have]
-            pieces.append(self._read(part, file, range(file.num_row_groups), pick))
-        whole = self._stack(pieces, wanted)
-        if filter is not None:
-            whole = whole.filter(filter)
-        return whole.select(names)
+            have = [c for c in names if c in file.schema_arrow.names]
+            pieces.append(self._read(part, file, range(file.num_row_groups), have))
+        return self._stack(pieces, names)
+
+    def find(self, filter: pc.Expression) -> npt.NDArray[np.int64]:
+        """Positions of the rows that a pyarrow expression keeps, in order.
+
+        Reads the columns that it names, of the row groups that statistics do not exclude. Raises
+        `ExpressionError` for what is no condition on this table, or cannot be computed.
+        """
+        where = f"filter on table {self.name}"
+        names = columns_of(filter, self.schema, where) or [self.key]
+        found, base = [np.empty(0, np.int64)], 0
+        for part in self.parts:
+            file = self._file(part)
+            groups = self._pruner(part).groups(filter, [self.schema.field(n) for n in names], where)
+            if groups:
+                have = [n for n in names if n in file.schema_arrow.names]
+                rows = self._stack([self._read(part, file, groups, have)], names)
+                starts = self._starts(part)
+                positions = np.concatenate([np.arange(starts[g], starts[g + 1]) for g in groups])
+                found.append(base + positions[rows_where(rows, filter, where)])
+            base += part.rows
+        return np.concatenate(found)
 
     def ids(self) -> list[str]:
         """The key column, in row order; read once for all handles of the snapshot."""
@@ -235,42 +257,24 @@ class Table:
         file = self._file(part)
         return self._read(part, file, range(file.num_row_groups), file.schema_arrow.names)
 
-    def rows(self, positions: Sequence[int], columns: Sequence[str]) -> pa.Table:
+    def rows(self, positions: Sequence[int] | npt.NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         """The rows at `positions` (in that order), reading only the row groups that hold them."""
-        pieces: list[pa.Table] = []
-        order: list[tuple[int, int]] = []
-        base = 0
-        wanted = sorted(set(positions))
-        cursor = 0
+        wanted, order = np.unique(np.asarray(positions, dtype=np.int64), return_inverse=True)
+        pieces, base = [], 0
         for part in self.parts:
-            inside = []
-            while cursor < len(wanted) and wanted[cursor] < base + part.rows:
-                inside.append(wanted[cursor] - base)
-                cursor += 1
-            if inside:
+            inside = wanted[np.searchsorted(wanted, base) : np.searchsorted(wanted, base + part.rows)] - base
+            if len(inside):
                 file = self._file(part)
-                starts = [0]
-                for group in range(file.num_row_groups):
-                    starts.append(starts[-1] + file.metadata.row_group(group).num_rows)
-                groups = [
-                    g
-                    for g in range(file.num_row_groups)
-                    if any(starts[g] <= i < starts[g + 1] for i in inside)
-                ]
+                starts = np.asarray(self._starts(part))
+                group_of = np.searchsorted(starts, inside, side="right") - 1
+                groups, number = np.unique(group_of, return_inverse=True)
+                # row groups are read one behind the other: where each begins in what was read
+                begins = np.cumsum(np.concatenate([[0], starts[groups + 1] - starts[groups]]))
                 have = [c for c in columns if c in file.schema_arrow.names]
-                table = self._read(part, file, groups, have)
-                local, offset = {}, 0
-                for g in groups:
-                    for i in inside:
-                        if starts[g] <= i < starts[g + 1]:
-                            local[i] = offset + i - starts[g]
-                    offset += starts[g + 1] - starts[g]
-                pieces.append(table.take(pa.array([local[i] for i in inside], pa.int64())))
-                order.extend((base + i, len(order)) for i in inside)
+                table = self._read(part, file, groups.tolist(), have)
+                pieces.append(table.take(pa.array(inside - starts[group_of] + begins[number])))
             base += part.rows
-        where = {position: row for row, (position, _) in enumerate(order)}
-        found = self._stack(pieces, columns)
-        return found.take(pa.array([where[p] for p in positions], pa.int64()))
+        return self._stack(pieces, columns).take(pa.array(order))
 
     def record(self, position: int, columns: tuple[str, ...]) -> tuple[Any, ...]:
         """One row's values, by way of a small cache of row groups: the road to opening a volume."""
@@ -303,15 +307,21 @@ class Table:
         return tuple(a[row].as_py() for a in arrays)
 
     def _starts(self, part: Part) -> list[int]:
-        """First row of each row group of a part."""
+        """First row of each row group of a part, and the number of its rows."""
         if part.path not in self._group_starts:
             metadata = self._file(part).metadata
             sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
-            self._group_starts[part.path] = [0, *accumulate(sizes[:-1])]
+            self._group_starts[part.path] = [0, *accumulate(sizes)]
         return self._group_starts[part.path]
 
-    def _stack(self, pieces: Sequence[pa.Table], columns: Sequence[str] | None) -> pa.Table:
-        schema = self.schema if columns is None else pa.schema([self.schema.field(c) for c in columns])
+    def _pruner(self, part: Part) -> Pruner:
+        with self._lock:
+            if part.path not in self._pruners:
+                self._pruners[part.path] = Pruner(self._file(part))
+            return self._pruners[part.path]
+
+    def _stack(self, pieces: Sequence[pa.Table], columns: Sequence[str]) -> pa.Table:
+        schema = pa.schema([self.schema.field(c) for c in columns])
         aligned = []
         for piece in pieces:
             arrays = [

@@ -8,6 +8,7 @@ import io
 import secrets
 import uuid
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -26,10 +27,11 @@ from radiobject.errors import (
     StudyExistsError,
 )
 from radiobject.format.catalog import Catalog, Snapshot, read_change
-from radiobject.format.changes import Edit, check_conflict
+from radiobject.format.changes import Edit
 from radiobject.format.commit import Change, Commit
 from radiobject.format.journal import Journal
 from radiobject.format.layout import COLLECTIONS, ROOT, change_key, group_document, root_document, version_key
+from radiobject.format.rebase import check_conflict
 from radiobject.storage import Storage
 
 __all__ = ["MAX_IDS_IN_COMMIT", "Transaction", "create_study"]
@@ -106,19 +108,22 @@ class Transaction:
         self.txn_id = secrets.token_hex(16)
         self.journal = Journal(storage, self.txn_id)
 
-    def commit(self, edit: Edit) -> Snapshot:
-        """Make `edit` the next version and return it; rebases on newer versions that do not conflict."""
+    def commit(self, *edits: Edit) -> Snapshot:
+        """Make the edits, in this order, the next version; rebases on newer versions that do not conflict."""
         _probe(self.storage)
         catalog = Catalog(self.storage)
         base = self.base
         first = base
         for _ in range(_RACES):
             rebased = base is not first
-            draft, change = edit.apply(
-                base or _nothing(catalog), self._draft(base), self.storage, rebased=rebased
-            )
+            draft, change = self._draft(base), Change()
+            step = base or _nothing(catalog)
+            for edit in edits:
+                draft, more = edit.apply(step, draft, self.storage, rebased=rebased)
+                # the next edit sees what this one made, though nobody else does yet
+                step, change = Snapshot(self.storage, draft), change | more
             if not rebased:
-                self._verify(edit)
+                self._verify(edits)
             draft = self._with_change(draft, change)
             self.storage.make_durable()
             data, sha256 = draft.to_bytes()
@@ -134,13 +139,11 @@ class Transaction:
                     hint="Open it and append to it.",
                 )
             newer = [catalog.commit(n) for n in range(draft.version, head.version + 1)]
-            check_conflict(
-                change,
-                edit,
-                base.commit if base else draft,
-                [(c, read_change(self.storage, c)) for c in newer],
-                self.storage.location.uri,
-            )
+            theirs = [(c, read_change(self.storage, c)) for c in newer]
+            for edit in edits:
+                check_conflict(
+                    change, edit, base.commit if base else draft, theirs, self.storage.location.uri
+                )
             base = head
         raise ConflictError(
             f"{self.storage.location.uri}: {_RACES} other commits came first",
@@ -204,10 +207,11 @@ class Transaction:
         stated = {"path": key, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         return dataclasses.replace(draft, change_list=stated)
 
-    def _verify(self, edit: Edit) -> None:
+    def _verify(self, edits: Sequence[Edit]) -> None:
         """Every object that the new rows name must stand at its place with its size."""
         wanted = [
             (f"{path}/{o['path']}", int(o["bytes"]))
+            for edit in edits
             for collection in edit.collections.values()
             for tables in (collection.added, collection.replaced)
             if "obs" in tables

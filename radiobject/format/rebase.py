@@ -1,0 +1,52 @@
+"""Rebase: whether a change still applies after others have committed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from radiobject.errors import ConflictError
+from radiobject.format.changes import Edit
+from radiobject.format.commit import Change, Commit
+from radiobject.format.tables import Part
+
+__all__ = ["check_conflict"]
+
+
+def check_conflict(
+    mine: Change, edit: Edit, base: Commit, theirs: Iterable[tuple[Commit, Change]], uri: str
+) -> None:
+    """Raise `ConflictError` naming both sides when a newer commit touched what this edit touches."""
+    touched = set(edit.collections) | set(edit.removed_collections) | set(edit.renamed_collections)
+    for commit, change in theirs:
+        if edit.restore is not None and len(change):
+            raise ConflictError(
+                f"{uri}: version {commit.version} ({commit.operation}, {commit.created}) came first",
+                hint="Open the study again and restore from there.",
+            )
+        both = mine.volumes & change.volumes
+        subjects = mine.subjects & change.subjects
+        # two writers may add the same subject; whether with equal values is seen when the edit is applied
+        subjects -= mine.subjects_added & change.subjects_added
+        gone = touched & change.collections_removed
+        taken = frozenset(edit.renamed_collections.values()) & change.collections_added
+        grown = {
+            name
+            for name in edit.removed_collections
+            if change.volumes and _tables_of(commit, name) != _tables_of(base, name)
+        }
+        for what, ids in (
+            ("volumes", both),
+            ("subjects", subjects),
+            ("collections", gone | taken | grown),
+        ):
+            if ids:
+                raise ConflictError(
+                    f"{uri}: {what} {sorted(ids)[:5]} were changed here and by version {commit.version}"
+                    f" ({commit.operation}, {commit.created})",
+                    hint="Open the study again, look at that version, and repeat what still applies.",
+                )
+
+
+def _tables_of(commit: Commit, collection: str) -> Mapping[str, tuple[Part, ...]]:
+    entry = commit.collection(collection)
+    return {} if entry is None else entry.tables
