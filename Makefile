@@ -1,6 +1,6 @@
 # What a newcomer needs. Every target makes its own .venv with Python 3.11 or newer; the second time is quick.
 
-.PHONY: demo test test-peers lint bench clean
+.PHONY: demo test test-peers chaos lint bench clean
 .DEFAULT_GOAL := demo
 
 ifeq ($(OS),Windows_NT)
@@ -23,6 +23,11 @@ test: $(READY)
 # Readers outside Python: zarrita.js wants node and npm, Neuroglancer a Chromium (skipped without one).
 test-peers: .venv/.installed-viewer tests/peers/node_modules/.installed
 	$(BIN)/python -m pytest -q -m peers
+
+# The same tests of crashes and random histories, for much longer: 200 kills and more.
+chaos: $(READY)
+	RADIOBJECT_CHAOS_SECONDS=200 RADIOBJECT_EXAMPLES=300 $(BIN)/python -m pytest -q -s \
+		tests/format/test_race.py tests/test_stateful.py --timeout=3600
 
 lint: $(READY)
 	$(BIN)/ruff check .
