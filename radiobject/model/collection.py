@@ -14,6 +14,7 @@ from radiobject.errors import SelectionError, UnknownIdError
 from radiobject.format.tables import Table
 from radiobject.model.dataframe import Dataframe
 from radiobject.model.index import Index, select_labels, select_positions
+from radiobject.model.joined import found_volumes
 from radiobject.model.study import Study
 from radiobject.model.volume import Volume
 
@@ -153,6 +154,18 @@ class VolumeCollection:
         if len(positions) == 1:
             return self._study.volume(self.name, int(positions[0]))
         return VolumeCollection(self._study, self.name, positions)
+
+    def filter(self, expression: str | pc.Expression) -> VolumeCollection:
+        """A view of the volumes whose row fits, such as `filter("age > 40 and session == 'pre'")`.
+
+        Names are columns of obs, then of the subject's row in obs_meta; `obs_meta.site` says which. A
+        pyarrow expression is taken too. Where a column that is compared has no value, the volume is left out.
+
+        Raises `ExpressionError` that shows the mistake, `UnknownColumnError` for a name neither table has.
+        """
+        positions = self._rows()
+        found = found_volumes(self._study, self.name, expression)
+        return VolumeCollection(self._study, self.name, positions[np.isin(positions, found)])
 
     def groupby_subject(self) -> Iterator[tuple[str, VolumeCollection]]:
         """`(subject, view of its volumes)`, subjects in order of first appearance."""

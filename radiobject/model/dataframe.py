@@ -11,10 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.errors import UnknownIdError
+from radiobject.errors import SelectionError, UnknownIdError
 from radiobject.format.tables import Table
+from radiobject.model.expression import compile_expression
 
-__all__ = ["Dataframe", "to_pandas"]
+__all__ = ["Dataframe", "found_rows", "to_pandas", "visible_types"]
 
 
 def _text(*values: pa.Array) -> pa.Array:
@@ -54,26 +55,36 @@ class Dataframe:
         """Rows and visible columns."""
         return len(self), len(self.columns)
 
-    def to_arrow(self, columns: Sequence[str] | None = None, filter: pc.Expression | None = None) -> pa.Table:
-        """The rows as an Arrow table. `filter` is a pyarrow expression over visible columns."""
+    def to_arrow(
+        self, columns: Sequence[str] | None = None, filter: str | pc.Expression | None = None
+    ) -> pa.Table:
+        """The rows as an Arrow table. `filter` is text such as "age > 40", or a pyarrow expression.
+
+        Raises `UnknownIdError` for a column that is not there, `ExpressionError` for a filter that is wrong.
+        """
         names = self.columns if columns is None else list(columns)
         available = set(self._table.schema.names)
         if unknown := [n for n in names if n not in available and n not in _ALIASES]:
             raise UnknownIdError(f"columns {unknown}", expected=f"some of {self.columns}")
         stored = [n for n in names if n in available]
         stored += [c for n in names if n not in available for c in _ALIASES[n] if c not in stored]
-        if self._positions is None:
-            rows = self._table.read(stored, filter)
-        else:
-            rows = self._table.read(stored if filter is None else None).take(pa.array(self._positions))
-            rows = rows if filter is None else rows.filter(filter)
+        positions = self._positions
+        if filter is not None:
+            found = found_rows(self._table, filter)
+            positions = found if positions is None else positions[np.isin(positions, found)]
+        rows = self._table.read(stored) if positions is None else self._table.rows(positions, stored)
         for name in names:
             if name not in available:
                 rows = rows.append_column(name, _text(*(rows[c].combine_chunks() for c in _ALIASES[name])))
         return rows.select(names)
 
-    def read(self, columns: Sequence[str] | None = None, filter: pc.Expression | None = None) -> pd.DataFrame:
-        """The rows as a pandas DataFrame; nullable, boolean, categorical and time columns keep their kind."""
+    def read(
+        self, columns: Sequence[str] | None = None, filter: str | pc.Expression | None = None
+    ) -> pd.DataFrame:
+        """The rows as a pandas DataFrame; nullable, boolean, categorical and time columns keep their kind.
+
+        `filter` and errors are those of `to_arrow`.
+        """
         return to_pandas(self.to_arrow(columns, filter))
 
     def files(self) -> list[str]:
@@ -96,6 +107,20 @@ class Dataframe:
     def _repr_html_(self) -> str:
         frame = self.read([c for c in self.columns if c != "intensity_histogram"])
         return str(frame.to_html(max_rows=20))
+
+
+def visible_types(table: Table) -> dict[str, pa.DataType]:
+    """Arrow types of the columns that are not the engine's own."""
+    return {f.name: f.type for f in table.schema if not f.name.startswith("_")}
+
+
+def found_rows(table: Table, filter: str | pc.Expression) -> npt.NDArray[np.int64]:
+    """Positions of the rows that fit a filter expression, as text or pyarrow's, in order."""
+    if isinstance(filter, str):
+        filter = compile_expression(filter, visible_types(table), table=table.name.rsplit("/", 1)[-1])
+    elif not isinstance(filter, pc.Expression):
+        raise SelectionError("filter", expected="text or a pyarrow expression", got=type(filter).__name__)
+    return table.find(filter)
 
 
 def to_pandas(rows: pa.Table) -> pd.DataFrame:

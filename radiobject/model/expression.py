@@ -43,7 +43,7 @@ def compile_expression(text: str, columns: Mapping[str, pa.DataType], *, table: 
     `UnknownColumnError` for a column that is not in `columns`.
 
     >>> print(compile_expression("20 < age <= 40", {"age": pa.int64()}))
-    ((age > 20) and (age <= 40))
+    ((20 < age) and (age <= 40))
     """
     tree, source = parse(text)
     return _Compiler(source, {table: columns}, nested=False).condition(tree, negate=False)
@@ -109,20 +109,19 @@ class _Compiler:
         return _COMPARE[kind](x, y)
 
     def _check_alike(self, a: Value, b: Value, kind: type[ast.cmpop]) -> None:
-        if a.kind != b.kind or a.kind == "other":
+        if other := next((v for v in (a, b) if v.kind == "other"), None):
+            raise self._wrong(
+                other.node, f"filter: {other.says()}", hint="It can only be asked for `is None`."
+            )
+        if a.kind != b.kind:
             # what the user wrote is wrong, rather than what the column is
             wrong, right = (a, b) if a.is_literal and not b.is_literal else (b, a)
-            hint = None
-            if {a.kind, b.kind} == {"time", "text"}:
-                hint = 'Write dates as date("2020-01-31").'
-            elif "other" in (a.kind, b.kind):
-                hint = "Such a column can only be asked for `is None`."
             raise self._wrong(
                 wrong.node,
                 f"filter: {right.says()}",
                 expected=f"{WORDS[right.kind]} to compare it with",
                 got=wrong.says(),
-                hint=hint,
+                hint='Write dates as date("2020-01-31").' if {a.kind, b.kind} == {"time", "text"} else None,
             )
         if a.kind == "bool" and kind not in (ast.Eq, ast.NotEq):
             raise self._wrong(b.node, "filter: True and False have no order", hint="Compare with ==.")
@@ -207,7 +206,7 @@ class _Compiler:
         near = [repr(lowered[c]) for c in difflib.get_close_matches(name.lower(), lowered, 3)]
         raise UnknownColumnError(
             f"filter: column {name!r:.80}",
-            expected=f"one of {', '.join(known[:12])}{' ...' if len(known) > 12 else ''}",
+            expected=f"one of {', '.join(known[:12])}{' and others' if len(known) > 12 else ''}",
             hint=f"Did you mean {' or '.join(near)}?" if near else None,
             text=self._source.text,
             span=self._source.span(node),

@@ -149,12 +149,11 @@ def _check_text(text: str) -> None:
 
 def _check_tokens(text: str) -> None:
     """Bound what the parser's recursion can cost, before it begins; refuse escapes that it warns about."""
-    depth = run = 0
+    depth = 0
     for count, match in enumerate(_TOKEN.finditer(text)):
         word, prefix, literal = match[0], match[1], match[2]
         depth += (word in "([{") - (word in ")]}")
-        run = run + 1 if word in ("not", "-", "+", "~", "lambda", "await") else 0
-        if depth > MAX_DEPTH or count >= _MAX_TOKENS or run > MAX_DEPTH:
+        if depth > MAX_DEPTH or count >= _MAX_TOKENS:
             raise ExpressionError(
                 "filter",
                 expected=f"at most {MAX_NODES} parts, nested {MAX_DEPTH} deep",

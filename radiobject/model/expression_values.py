@@ -6,7 +6,7 @@ import ast
 import datetime as dt
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -111,25 +111,32 @@ def number(value: Value, source: Source) -> Value:
     if value.kind == "null":
         return value
     wide = pa.float64() if value.may_be_nan else pa.int64()
-    return Value(value.node, "number", wide, value.expr if value.type == wide else value.expr.cast(wide))
+    return Value(value.node, "number", wide, _cast(value, wide))
 
 
 def arithmetic(node: ast.expr, a: Value, op: ast.operator, b: Value) -> Value:
-    """Two `number`s joined. Integers stay integers, except by `/`; divided by zero they give null."""
+    """Two `number`s joined. Integers stay integers, except by `/`; division by zero gives null."""
     if "null" in (a.kind, b.kind):
         return Value(node, "null", pa.null(), pc.scalar(None))
     whole = a.type == b.type == pa.int64() and not isinstance(op, ast.Div)
     kind = pa.int64() if whole else pa.float64()
-    x, y = (v.expr if v.type == kind else v.expr.cast(kind) for v in (a, b))
+    x, y = _cast(a, kind), _cast(b, kind)
     return Value(node, "number", kind, (_WHOLE if whole else _FLOAT)[type(op)](x, y))
 
 
 def _quotient(x: pc.Expression, y: pc.Expression) -> tuple[pc.Expression, pc.Expression, pc.Expression]:
     """Arrow's integer division, towards zero; its remainder; and where Python's, downwards, is one less."""
-    y = pc.if_else(y == 0, pc.scalar(pa.scalar(None, pa.int64())), y)
-    towards_zero = pc.divide_checked(x, y)
+    towards_zero = pc.divide_checked(x, y := _not_zero(y, pa.int64()))
     rest = x - towards_zero * y
     return towards_zero, rest, (rest != 0) & ((rest < 0) != (y < 0))
+
+
+def _not_zero(y: pc.Expression, kind: pa.DataType) -> pc.Expression:
+    return pc.if_else(y == 0, pc.scalar(pa.scalar(None, kind)), y)
+
+
+def _ratio(x: pc.Expression, y: pc.Expression) -> pc.Expression:
+    return pc.divide(x, _not_zero(y, pa.float64()))
 
 
 def _floor(x: pc.Expression, y: pc.Expression) -> pc.Expression:
@@ -148,9 +155,9 @@ _WHOLE: dict[type[ast.operator], _Operation] = {
     ast.FloorDiv: _floor, ast.Mod: _modulo,
 }  # fmt: skip
 _FLOAT: dict[type[ast.operator], _Operation] = {
-    ast.Add: pc.add, ast.Sub: pc.subtract, ast.Mult: pc.multiply, ast.Div: pc.divide,
-    ast.FloorDiv: lambda x, y: pc.floor(pc.divide(x, y)),
-    ast.Mod: lambda x, y: pc.subtract(x, pc.multiply(pc.floor(pc.divide(x, y)), y)),
+    ast.Add: pc.add, ast.Sub: pc.subtract, ast.Mult: pc.multiply, ast.Div: _ratio,
+    ast.FloorDiv: lambda x, y: pc.floor(_ratio(x, y)),
+    ast.Mod: lambda x, y: pc.subtract(x, pc.multiply(pc.floor(_ratio(x, y)), y)),
 }  # fmt: skip
 
 
@@ -158,20 +165,32 @@ def same_type(a: Value, b: Value, source: Source) -> tuple[pc.Expression, pc.Exp
     """Two values of one kind as Arrow compares them; a literal takes the column's type, never the reverse."""
     if a.kind == "time":
         return _times(a, b, source)
-    return _literal_as(a, b), _literal_as(b, a)
+    x, y = _literal_as(a, b), _literal_as(b, a)
+    if a.kind == "number" and x.type != y.type:
+        # said outright: Arrow would narrow a literal 6.5 to float32, and then refuse large integers
+        wide = pa.float64() if x.may_be_nan or y.may_be_nan else pa.int64()
+        return _cast(x, wide), _cast(y, wide)
+    return x.expr, y.expr
 
 
-def _literal_as(value: Value, other: Value) -> pc.Expression:
-    if not value.is_literal or other.is_literal or value.kind == "bool":
+def _cast(value: Value, wide: pa.DataType) -> pc.Expression:
+    if value.type == wide:
         return value.expr
+    return value.expr.cast(wide, safe=not pa.types.is_floating(wide))
+
+
+def _literal_as(value: Value, other: Value) -> Value:
+    if not value.is_literal or other.is_literal or value.kind == "bool":
+        return value
     said, target = value.literal, other.type
     if pa.types.is_integer(target):
         if isinstance(said, float) and said.is_integer():
             said = int(said)
         lowest = 0 if pa.types.is_unsigned_integer(target) else -(2 ** (target.bit_width - 1))
         if isinstance(said, float) or not lowest <= said < lowest + 2**target.bit_width:
-            return value.expr  # Arrow then widens the column
-    return pc.scalar(pa.scalar(float(said) if pa.types.is_floating(target) else said, target))
+            return value
+    said = float(said) if pa.types.is_floating(target) else said
+    return replace(value, type=target, expr=pc.scalar(pa.scalar(said, target)))
 
 
 def _times(a: Value, b: Value, source: Source) -> tuple[pc.Expression, pc.Expression]:

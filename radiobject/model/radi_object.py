@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from radiobject.config import WriteConfig
 from radiobject.errors import ConfigError, CorruptObjectError, UnknownIdError, ViewError
 from radiobject.executor import Progress
-from radiobject.format.catalog import Catalog
 from radiobject.format.tags import create_tag
 from radiobject.format.transaction import Transaction
 from radiobject.model.collection import ILoc, Loc, VolumeCollection, filled, matching_rows
-from radiobject.model.dataframe import Dataframe
+from radiobject.model.dataframe import Dataframe, found_rows
 from radiobject.model.index import Index, select_labels
 from radiobject.model.removal import removal
-from radiobject.model.study import Study
+from radiobject.model.study import Study, split_pin
 from radiobject.model.volume import Volume
 
 __all__ = ["RadiObject"]
-
-_PIN = re.compile(r"^(?P<uri>.*?)@(?P<version>\d+)(?:#sha256:(?P<hash>[0-9a-f]{6,64}))?$")
 
 
 class RadiObject:
@@ -33,8 +30,8 @@ class RadiObject:
 
     Opening reads one commit. Tables are read when first needed, voxels when a volume is indexed. `uri` is a
     path or any fsspec URL, and may end in `@7` or `@7#sha256:ab12...` to pin a version; `version=` takes a
-    number or a tag. Views (`iloc`,
-    `loc`, `sel`, `head`) cost no request, keep the study's order and narrow the collections too.
+    number or a tag. Views (`iloc`, `loc`, `sel`, `filter`, `head`) keep the study's order, narrow the
+    collections too, and cost at most the columns that they ask about.
 
     Raises `StudyNotFoundError`, `SnapshotExpiredError` for a version that was cleaned up, `FormatError` for a
     study of a newer format.
@@ -48,7 +45,7 @@ class RadiObject:
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        text, pinned, digest = _split_pin(os.fspath(uri))
+        text, pinned, digest = split_pin(os.fspath(uri))
         if version is not None and pinned is not None and version != pinned:
             raise ConfigError(
                 f"{uri}", expected=f"version {pinned}, as the URI says", got=f"version={version}"
@@ -100,11 +97,7 @@ class RadiObject:
 
     def versions(self) -> list[dict[str, Any]]:
         """Every version that is kept, oldest first: number, time (UTC), operation, message."""
-        return [
-            {"version": c.version, "created": c.created, "operation": c.operation, "message": c.message,
-             "partial": c.partial, "sha256": c.sha256}
-            for c in Catalog(self._study.snapshot.storage).versions()
-        ]  # fmt: skip
+        return self._study.versions()
 
     @property
     def collection_names(self) -> tuple[str, ...]:
@@ -178,6 +171,16 @@ class RadiObject:
                 fitting = np.intersect1d(view._positions, fitting)
             view = view._view(positions=fitting)
         return view._view(rows=rows) if rows else view
+
+    def filter(self, expression: str | pc.Expression) -> RadiObject:
+        """A view of the subjects whose row of obs_meta fits, such as `filter("age > 40 and dx == 'AD'")`.
+
+        A pyarrow expression is taken too. Where a column that is compared has no value, the subject is left
+        out. Raises `ExpressionError` that shows the mistake, `UnknownColumnError` for a name not in obs_meta.
+        """
+        found = found_rows(self._study.subjects, expression)
+        kept = found if self._positions is None else self._positions[np.isin(self._positions, found)]
+        return self._view(positions=kept)
 
     def head(self, n: int = 5) -> RadiObject:
         """The first `n` subjects."""
@@ -391,10 +394,3 @@ class RadiObject:
         lines = [f"<RadiObject {place} version {self.version}: {len(self)} subjects>"]
         lines += [f"  {name}: {self.collection(name)!r}" for name in self.collection_names]
         return "\n".join(lines)
-
-
-def _split_pin(uri: str) -> tuple[str, int | None, str | None]:
-    match = _PIN.match(uri)
-    if match is None or os.path.exists(uri):
-        return uri, None, None
-    return match["uri"], int(match["version"]), match["hash"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -30,7 +32,9 @@ from radiobject.model.index import Index
 from radiobject.model.volume import Volume
 from radiobject.storage import Storage, check_key
 
-__all__ = ["ObsRow", "Study"]
+__all__ = ["ObsRow", "Study", "split_pin"]
+
+_PIN = re.compile(r"^(?P<uri>.*?)@(?P<version>\d+)(?:#sha256:(?P<hash>[0-9a-f]{6,64}))?$")
 
 _OPENING = ("obs_id", "obs_subject_id", "_path", "_hint", "_volume", "affine")
 
@@ -78,6 +82,14 @@ class Study:
     def names(self) -> tuple[str, ...]:
         """Names of all collections, in their order."""
         return tuple(entry.name for entry in self.snapshot.commit.collections)
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Every version that is kept, oldest first."""
+        return [
+            {"version": c.version, "created": c.created, "operation": c.operation, "message": c.message,
+             "partial": c.partial, "sha256": c.sha256}
+            for c in Catalog(self.snapshot.storage).versions()
+        ]  # fmt: skip
 
     def entry(self, name: str) -> CollectionEntry:
         """A collection as the commit has it."""
@@ -165,3 +177,11 @@ class ObsRow:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ObsRow, (self._study, self._name, self._position)
+
+
+def split_pin(uri: str) -> tuple[str, int | None, str | None]:
+    """`study@7#sha256:ab12` as (place, version, hash); a path that exists is one, whatever its name."""
+    match = _PIN.match(uri)
+    if match is None or os.path.exists(uri):
+        return uri, None, None
+    return match["uri"], int(match["version"]), match["hash"]

@@ -1,0 +1,195 @@
+"""Copying: volumes and rows of one or several studies, whole or narrowed, as a study of their own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from radiobject.backends import get_backend
+from radiobject.backends.base import Backend
+from radiobject.errors import CorruptObjectError, MetadataError
+from radiobject.executor import Progress, progress_bar, run
+from radiobject.format.catalog import Snapshot
+from radiobject.format.changes import CollectionEdit, Edit
+from radiobject.format.layout import ROOT, collection_path, group_document, volume_path
+from radiobject.format.meta import row_meta
+from radiobject.format.schema import OBJECTS, SUBJECT_SCHEMA
+from radiobject.format.tables import unify
+from radiobject.format.transaction import Transaction, collection_groups, create_study
+from radiobject.location import Location
+from radiobject.model.study import Study
+from radiobject.storage import Storage, check_key
+
+__all__ = ["Chosen", "copy_study"]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some volumes of a collection (`positions`, None for all) and the name they are to have."""
+
+    name: str
+    study: Study
+    collection: str
+    positions: npt.NDArray[np.int64] | None = None
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Positions of the volumes in the collection's table."""
+        if self.positions is not None:
+            return self.positions
+        return np.arange(self.study.entry(self.collection).n_volumes, dtype=np.int64)
+
+
+def copy_study(
+    uri: str,
+    chosen: Sequence[Chosen],
+    subjects: Sequence[tuple[Study, Sequence[str]]],
+    *,
+    backend: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+    executor: Literal["threads", "serial"] = "threads",
+    workers: int | None = None,
+    progress: bool | Progress | None = None,
+    message: str = "",
+) -> Snapshot:
+    """Write a new study with these volumes, their rows, thumbnails and subjects, in one commit.
+
+    Between places of one backend the stored objects are copied byte for byte, each checked against its
+    checksum; between backends the stored values are, with header, attributes and every column.
+
+    Raises `StudyExistsError` for a taken URI, `MetadataError` when studies tell different things about a
+    subject, `CorruptObjectError` for a source that fails its checksum.
+    """
+    location = Location(uri, storage_options)
+    storage = Storage(location)
+    people = _subjects(subjects)
+    create_study(storage)
+    transaction = Transaction(storage, None, "copy", message)
+    transaction.journal.begin("copy", None)
+    edit = Edit(subjects=people)
+    total = sum(len(c.rows()) for c in chosen)
+    done = 0
+    with progress_bar("copy", total, progress) as tell:
+        for part in chosen:
+            entry = part.study.entry(part.collection)
+            target = get_backend(_backend_for(backend, location, entry.backend), location)
+            path = collection_path(part.name)
+            collection_groups(storage, path)
+            table = part.study.obs(part.collection)
+            rows = table.rows(part.rows().tolist(), table.schema.names)
+            jobs = rows.select(["obs_id", "_path", "_hint", "_volume", "_objects"]).to_pylist()
+            copied: list[dict[str, Any]] = [{} for _ in jobs]
+
+            def work(
+                job: dict[str, Any], part: Chosen = part, target: Backend = target, path: str = path
+            ) -> Any:
+                return _copy_volume(part, job, storage, target, path)
+
+            for position, result in run(work, jobs, executor=executor, workers=workers):
+                if isinstance(result, Exception):
+                    raise result
+                copied[position] = result
+                done += 1
+                tell(done, total)
+            edit.collections[part.name] = CollectionEdit(
+                kind=entry.kind,
+                backend=target.name,
+                create=True,
+                added={"obs": _moved(rows, copied), **_beside(part, rows["obs_id"])},
+            )
+    return transaction.commit(edit)
+
+
+def _backend_for(chosen: str | None, location: Location, source: str) -> str:
+    if chosen is not None:
+        return chosen
+    if location.scheme == "memory":
+        return "memory"
+    return "zarr" if source == "memory" else source
+
+
+def _copy_volume(
+    part: Chosen, job: dict[str, Any], storage: Storage, target: Backend, path: str
+) -> dict[str, Any]:
+    """One volume at its new place: what its row has to say about that."""
+    new = volume_path(path, job["obs_id"], secrets.token_hex(8), target.suffix)
+    storage.write(f"{new.rpartition('/')[0]}/{ROOT}", group_document())
+    source = part.study.entry(part.collection).backend
+    if source == target.name and job["_objects"]:
+        origin = part.study.snapshot.storage
+        for stored in job["_objects"]:
+            key = check_key(f"{job['_path']}/{stored['path']}")
+            data = origin.read(key)
+            if len(data) != stored["bytes"] or google_crc32c.value(data) != stored["crc32c"]:
+                raise CorruptObjectError(
+                    f"{origin.location.uri}/{key}",
+                    expected="the bytes that were committed",
+                    got="others",
+                    hint="Nothing was copied; validate the source.",
+                )
+            storage.write(f"{new}/{stored['path']}", data)
+        return {"_path": new, "_hint": job["_hint"], "_objects": job["_objects"]}
+    handle = part.study.backend(source).open_volume(check_key(job["_path"]), job["_hint"])
+    extras = {name: handle.extra(name) for name in row_meta(job["_volume"]).source.extras}
+    writer = target.create_volume(new, handle.levels, handle.attrs, extras)
+    try:
+        for number, level in enumerate(handle.levels):
+            for box in level.spec.shard_boxes():
+                writer.write(number, box, handle.read(box, number))
+        stored_volume = writer.finish()
+    except BaseException:
+        writer.abort()
+        raise
+    objects = [asdict(o) for o in stored_volume.objects]
+    return {"_path": new, "_hint": stored_volume.hint, "_objects": objects}
+
+
+def _moved(rows: pa.Table, copied: Sequence[dict[str, Any]]) -> pa.Table:
+    for name, kind in (("_path", pa.string()), ("_hint", pa.string()), ("_objects", OBJECTS)):
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(name), pa.array([c[name] for c in copied], kind))
+    return rows
+
+
+def _beside(part: Chosen, obs_ids: pa.ChunkedArray) -> dict[str, pa.Table]:
+    """Rows of the tables beside the volume table."""
+    entry = part.study.entry(part.collection)
+    found = {}
+    for name in entry.tables:
+        if name != "obs":
+            table = part.study.snapshot.table(name, part.collection).read()
+            found[name] = table.filter(pc.is_in(table["obs_id"], value_set=obs_ids.combine_chunks()))
+    return found
+
+
+def _subjects(groups: Sequence[tuple[Study, Sequence[str]]]) -> pa.Table:
+    """One row a subject; what several studies say of it must agree."""
+    tables = []
+    for study, ids in groups:
+        table = study.subjects.read()
+        tables.append(
+            table.filter(pc.is_in(table["obs_subject_id"], value_set=pa.array(list(ids), pa.string())))
+        )
+    schema = unify([SUBJECT_SCHEMA, *(t.schema for t in tables)], "obs_meta")
+    merged: dict[str, dict[str, Any]] = {}
+    for table in tables:
+        for row in table.to_pylist():
+            held = merged.setdefault(row["obs_subject_id"], {})
+            for column, value in row.items():
+                if held.get(column) is not None and value is not None and held[column] != value:
+                    raise MetadataError(
+                        f"subject {row['obs_subject_id']!r} column {column!r}",
+                        expected=repr(held[column]),
+                        got=repr(value),
+                        hint="The studies disagree; update one of them first.",
+                    )
+                if value is not None or column not in held:
+                    held[column] = value
+    return pa.Table.from_pylist([{n: r.get(n) for n in schema.names} for r in merged.values()], schema=schema)
