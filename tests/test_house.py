@@ -28,7 +28,8 @@ STOREYS = [
     ["model", "model.index", "model.expression_syntax", "model.expression_values", "model.expression",
         "model.dataframe", "model.slicing", "model.anatomy", "model.orientation",
         "model.voxels", "model.resampling", "model.summary", "model.volume",
-        "model.study", "model.joined", "model.collection", "model.removal", "model.radi_object"],
+        "model.study", "model.joined", "model.partners", "model.copying", "model.collection",
+        "model.removal", "model.view", "model.radi_object"],
     ["ingest", "export", "testing", "examples"],
     ["", "cli"],
 ]  # fmt: skip

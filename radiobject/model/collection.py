@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -11,10 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiobject.errors import SelectionError, UnknownIdError
+from radiobject.executor import Progress
 from radiobject.format.tables import Table
+from radiobject.model.copying import Chosen, copy_study
 from radiobject.model.dataframe import Dataframe
 from radiobject.model.index import Index, select_labels, select_positions
 from radiobject.model.joined import found_volumes
+from radiobject.model.partners import same_grid
 from radiobject.model.study import Study
 from radiobject.model.volume import Volume
 
@@ -90,6 +94,11 @@ class VolumeCollection:
     def is_uniform(self) -> bool:
         """Whether all volumes have one spatial shape."""
         return self.shape is not None
+
+    @property
+    def same_grid(self) -> bool:
+        """Whether all volumes have one shape and, within 1e-3 mm at the corners, one affine."""
+        return same_grid(self.obs.to_arrow(["dim_x", "dim_y", "dim_z", "affine"]))
 
     @property
     def obs(self) -> Dataframe:
@@ -179,6 +188,33 @@ class VolumeCollection:
     def head(self, n: int = 5) -> VolumeCollection:
         """The first `n` volumes."""
         return VolumeCollection(self._study, self.name, self._rows()[: max(n, 0)])
+
+    def tail(self, n: int = 5) -> VolumeCollection:
+        """The last `n` volumes."""
+        return VolumeCollection(self._study, self.name, self._rows()[max(len(self) - max(n, 0), 0) :])
+
+    def sample(self, n: int, seed: int | None = None) -> VolumeCollection:
+        """`n` volumes at random, in the collection's order; the same ones for the same seed."""
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[: max(n, 0)])
+        return VolumeCollection(self._study, self.name, self._rows()[chosen])
+
+    def write(
+        self,
+        uri: str | os.PathLike[str],
+        *,
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        workers: int | None = None,
+        progress: bool | Progress | None = None,
+        message: str = "",
+    ) -> VolumeCollection:
+        """Copy this collection or view to a study of its own, with its subjects, and open it there."""
+        chosen = Chosen(self.name, self._study, self.name, self._positions)
+        snapshot = copy_study(
+            os.fspath(uri), [chosen], [(self._study, self.subjects.to_list())], backend=backend,
+            storage_options=dict(storage_options or {}), workers=workers, progress=progress, message=message,
+        )  # fmt: skip
+        return VolumeCollection(Study(snapshot), self.name)
 
     def _rows(self) -> npt.NDArray[np.int64]:
         if self._positions is None:

@@ -1,31 +1,30 @@
-"""RadiObject: a study. Its subject table, its collections, its views."""
+"""RadiObject: a study. Open it, create it, change it; what it shows is in `view`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow.compute as pc
+import pyarrow as pa
 
 from radiobject.config import WriteConfig
-from radiobject.errors import ConfigError, CorruptObjectError, UnknownIdError, ViewError
+from radiobject.errors import ConfigError, CorruptObjectError, ViewError
 from radiobject.executor import Progress
+from radiobject.format.changes import Edit
 from radiobject.format.tags import create_tag
 from radiobject.format.transaction import Transaction
-from radiobject.model.collection import ILoc, Loc, VolumeCollection, filled, matching_rows
-from radiobject.model.dataframe import Dataframe, found_rows
-from radiobject.model.index import Index, select_labels
+from radiobject.model.collection import VolumeCollection
+from radiobject.model.copying import Chosen, copy_study
+from radiobject.model.partners import split_subjects
 from radiobject.model.removal import removal
 from radiobject.model.study import Study, split_pin
-from radiobject.model.volume import Volume
+from radiobject.model.view import StudyView
 
 __all__ = ["RadiObject"]
 
 
-class RadiObject:
+class RadiObject(StudyView):
     """A radiology study: subjects (`obs_meta`) and collections of volumes, at one committed version.
 
     Opening reads one commit. Tables are read when first needed, voxels when a volume is indexed. `uri` is a
@@ -55,176 +54,6 @@ class RadiObject:
         if digest is not None and not found.startswith(digest):
             raise CorruptObjectError(f"{uri}", expected=f"commit {digest}", got=found[: len(digest)])
         self._set(study, None, None, ())
-
-    def _set(
-        self,
-        study: Study,
-        positions: npt.NDArray[np.int64] | None,
-        names: tuple[str, ...] | None,
-        rows: tuple[dict[str, Any], ...],
-    ) -> None:
-        self._study, self._positions, self._names, self._rows = study, positions, names, rows
-
-    def _view(
-        self,
-        positions: npt.NDArray[np.int64] | None = None,
-        names: tuple[str, ...] | None = None,
-        rows: dict[str, Any] | None = None,
-    ) -> RadiObject:
-        view = RadiObject.__new__(RadiObject)
-        view._set(
-            self._study,
-            self._positions if positions is None else positions,
-            self._names if names is None else names,
-            (*self._rows, rows) if rows else self._rows,
-        )
-        return view
-
-    @property
-    def uri(self) -> str | None:
-        """Where the study stands; None for a view."""
-        return None if self.is_view else self._study.location.uri
-
-    @property
-    def is_view(self) -> bool:
-        """Whether this is a part of the stored study."""
-        return self._positions is not None or self._names is not None or bool(self._rows)
-
-    @property
-    def version(self) -> int:
-        """Number of the committed version that this handle sees."""
-        return self._study.snapshot.version
-
-    def versions(self) -> list[dict[str, Any]]:
-        """Every version that is kept, oldest first: number, time (UTC), operation, message."""
-        return self._study.versions()
-
-    @property
-    def collection_names(self) -> tuple[str, ...]:
-        """Names of the collections."""
-        return self._study.names if self._names is None else self._names
-
-    @property
-    def n_collections(self) -> int:
-        """Number of collections."""
-        return len(self.collection_names)
-
-    @property
-    def obs_meta(self) -> Dataframe:
-        """The subject table, narrowed to this view."""
-        return Dataframe(self._study.subjects, self._positions)
-
-    subjects = obs_meta
-
-    @property
-    def ledger(self) -> Dataframe:
-        """One row for every source ever offered: what became of it, and why."""
-        return Dataframe(self._study.snapshot.table("ledger"))
-
-    @property
-    def index(self) -> Index:
-        """Subject ids, in order."""
-        whole = self._study.index()
-        return whole if self._positions is None else whole.take(self._positions)
-
-    @property
-    def obs_subject_ids(self) -> list[str]:
-        """Subject ids, in order."""
-        return self.index.to_list()
-
-    @property
-    def all_obs_ids(self) -> list[str]:
-        """Ids of all volumes, collection by collection."""
-        return [i for name in self.collection_names for i in self.collection(name).obs_ids]
-
-    @property
-    def iloc(self) -> ILoc[RadiObject]:
-        """A view of subjects by position."""
-        return ILoc(self)
-
-    @property
-    def loc(self) -> Loc[RadiObject]:
-        """A view of subjects by id."""
-        return Loc(self)
-
-    def sel(self, subject: str | Sequence[str] | None = None, **columns: Any) -> RadiObject:
-        """A view by subject and by values: columns of `obs_meta` pick subjects, those of `obs` pick volumes.
-
-        `radi.sel(dx="AD", session="pre")` keeps the subjects with that diagnosis and, in every collection
-        that has sessions, the volumes of that session.
-        """
-        view = self
-        if subject is not None:
-            view = view.loc[[subject] if isinstance(subject, str) else list(subject)]
-        meta = {k: v for k, v in columns.items() if k in self._study.subjects.schema.names}
-        rows = {k: v for k, v in columns.items() if k not in meta}
-        tables = [self._study.obs(n) for n in self.collection_names]
-        for column in rows:
-            if not any(filled(t, {column: None}) for t in tables):
-                raise UnknownIdError(
-                    f"column {column!r}",
-                    expected=f"a column of obs_meta {self.obs_meta.columns} or one of obs that has values",
-                )
-        if meta:
-            fitting = matching_rows(self._study.subjects, meta)
-            if view._positions is not None:
-                fitting = np.intersect1d(view._positions, fitting)
-            view = view._view(positions=fitting)
-        return view._view(rows=rows) if rows else view
-
-    def filter(self, expression: str | pc.Expression) -> RadiObject:
-        """A view of the subjects whose row of obs_meta fits, such as `filter("age > 40 and dx == 'AD'")`.
-
-        A pyarrow expression is taken too. Where a column that is compared has no value, the subject is left
-        out. Raises `ExpressionError` that shows the mistake, `UnknownColumnError` for a name not in obs_meta.
-        """
-        found = found_rows(self._study.subjects, expression)
-        kept = found if self._positions is None else self._positions[np.isin(self._positions, found)]
-        return self._view(positions=kept)
-
-    def head(self, n: int = 5) -> RadiObject:
-        """The first `n` subjects."""
-        return self.iloc[: max(n, 0)]
-
-    def tail(self, n: int = 5) -> RadiObject:
-        """The last `n` subjects."""
-        return self.iloc[max(len(self) - n, 0) :]
-
-    def select_collections(self, names: Sequence[str]) -> RadiObject:
-        """A view with only these collections."""
-        for name in names:
-            self._study.entry(name)
-        return self._view(names=tuple(n for n in self.collection_names if n in set(names)))
-
-    def collection(self, name: str) -> VolumeCollection:
-        """The collection of that name, narrowed to this view's subjects."""
-        if name not in self.collection_names:
-            raise UnknownIdError(f"collection {name!r}", expected=f"one of {list(self.collection_names)}")
-        if not self.is_view:
-            return VolumeCollection(self._study, name)
-        positions = None
-        if self._positions is not None:
-            positions = self._study.positions_of_subjects(name, self.obs_subject_ids)
-        for where in self._rows:
-            table = self._study.obs(name)
-            fitting = matching_rows(table, filled(table, where))
-            positions = fitting if positions is None else np.intersect1d(positions, fitting)
-        return VolumeCollection(self._study, name, positions)
-
-    def get_volume(self, obs_id: str) -> Volume:
-        """The volume of that id, in whichever collection it is."""
-        for name in self.collection_names:
-            collection = self.collection(name)
-            if obs_id in collection.index:
-                found: Volume = collection.loc[obs_id]
-                return found
-        raise UnknownIdError(f"obs_id {obs_id!r}", expected=f"a volume of {', '.join(self.collection_names)}")
-
-    def validate(self, level: Literal["quick", "standard", "full"] = "quick", *, strict: bool = False) -> Any:
-        """Check the study against its commit; see `radiobject.format.integrity`. `strict` raises."""
-        from radiobject.format.integrity import validate
-
-        return validate(self._study.snapshot, level, strict=strict)
 
     @classmethod
     def from_niftis(
@@ -336,9 +165,97 @@ class RadiObject:
         Older versions still hold them until clean-up.
         """
         self._refuse_view("delete")
-        edit = removal(self._study, subjects, collections, obs_ids)
+        return self._change("delete", removal(self._study, subjects, collections, obs_ids), message)
+
+    def rename_collection(self, old: str, new: str, message: str = "") -> RadiObject:
+        """Give a collection another name, in one commit; its volumes keep their ids and their places."""
+        return self._change("rename", Edit(renamed_collections={old: new}), message)
+
+    def restore(self, version: int | str, message: str = "") -> RadiObject:
+        """Make an older version (number or tag) the newest one again, as a new commit; the ledger goes on.
+
+        Raises `ConflictError` when somebody commits in between.
+        """
+        location = self._study.location
+        old = Study.open(location.uri, version, None, location.options).snapshot.commit
+        return self._change("restore", Edit(restore=old), message or f"back to version {old.version}")
+
+    def split(
+        self,
+        parts: Mapping[str, float] | int,
+        *,
+        stratify: str | None = None,
+        seed: int = 0,
+        column: str = "split",
+    ) -> RadiObject:
+        """Put each subject into one part and write its name to a column of obs_meta, in one commit.
+
+        `parts` are fractions (`{"train": .7, "val": .15, "test": .15}`) or a number of folds; `stratify`
+        names a column of obs_meta to spread evenly. All volumes of a subject share its part: nothing leaks.
+        """
+        self._refuse_view("split")
+        strata = None if stratify is None else self.obs_meta.to_arrow([stratify])[stratify].to_pylist()
+        chosen = split_subjects(self.obs_subject_ids, parts, strata, seed)
+        rows = pa.table(
+            {"obs_subject_id": self.obs_subject_ids, column: pa.array(chosen.tolist(), pa.string())}
+        )
+        return self._change(
+            "split", Edit(subjects=rows, update_subjects=True), f"{parts} by {stratify}, seed {seed}"
+        )
+
+    def write(
+        self,
+        uri: str | os.PathLike[str],
+        *,
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        workers: int | None = None,
+        progress: bool | Progress | None = None,
+        message: str = "",
+    ) -> RadiObject:
+        """Copy this study or view to another place, losing nothing, and open it there.
+
+        Within one backend the stored objects are copied byte for byte, each checked against its checksum;
+        between backends (`backend=`) stored values, headers, attributes and every column are.
+        """
+        chosen = [
+            Chosen(name, self._study, name, self.collection(name)._rows()) for name in self.collection_names
+        ]
+        snapshot = copy_study(
+            os.fspath(uri), chosen, [(self._study, self.obs_subject_ids)], backend=backend,
+            storage_options=dict(storage_options or {}), workers=workers, progress=progress, message=message,
+        )  # fmt: skip
+        return RadiObject._of(Study(snapshot))
+
+    @classmethod
+    def from_collections(
+        cls,
+        uri: str | os.PathLike[str],
+        collections: Mapping[str, VolumeCollection],
+        *,
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        workers: int | None = None,
+        progress: bool | Progress | None = None,
+        message: str = "",
+    ) -> RadiObject:
+        """A study made of collections, or views of them, from one study or several; volumes are copied.
+
+        Subjects of the same id are one subject; `MetadataError` when two studies say different things of it.
+        """
+        chosen = [Chosen(name, c._study, c.name, c._rows()) for name, c in collections.items()]
+        people = [(c._study, c.subjects.to_list()) for c in collections.values()]
+        snapshot = copy_study(
+            os.fspath(uri), chosen, people, backend=backend, storage_options=dict(storage_options or {}),
+            workers=workers, progress=progress, message=message,
+        )  # fmt: skip
+        return cls._of(Study(snapshot))
+
+    def _change(self, operation: str, edit: Edit, message: str) -> RadiObject:
+        """Commit an edit; this handle then shows the new version."""
+        self._refuse_view(operation)
         snapshot = self._study.snapshot
-        made = Transaction(snapshot.storage, snapshot, "delete", message).commit(edit)
+        made = Transaction(snapshot.storage, snapshot, operation, message).commit(edit)
         self._set(Study(made), None, None, ())
         return self
 
@@ -355,42 +272,3 @@ class RadiObject:
                 got="a view",
                 hint="Call it on RadiObject(uri).",
             )
-
-    @classmethod
-    def _of(cls, study: Study) -> RadiObject:
-        radi = cls.__new__(cls)
-        radi._set(study, None, None, ())
-        return radi
-
-    def _locate(self, key: Any) -> int | npt.NDArray[np.int64]:
-        return select_labels(key, self.index, "loc")
-
-    def _pick(self, picked: int | npt.NDArray[np.int64]) -> RadiObject:
-        chosen = np.array([picked], dtype=np.int64) if isinstance(picked, int) else picked
-        if self._positions is not None:
-            chosen = self._positions[chosen]
-        return self._view(positions=chosen)
-
-    def __getattr__(self, name: str) -> VolumeCollection:
-        # only reached for what is no attribute; underscored names must not look for a study (pickle, copy)
-        if not name.startswith("_") and name in self.collection_names:
-            return self.collection(name)
-        raise AttributeError(f"RadiObject has no attribute or collection {name!r}")
-
-    def __getitem__(self, subject: str) -> RadiObject:
-        return self.loc[subject]
-
-    def __len__(self) -> int:
-        return self._study.subjects.num_rows if self._positions is None else len(self._positions)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.collection_names)
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self.collection_names]
-
-    def __repr__(self) -> str:
-        place = f"view of {self._study.location.uri}" if self.is_view else self._study.location.uri
-        lines = [f"<RadiObject {place} version {self.version}: {len(self)} subjects>"]
-        lines += [f"  {name}: {self.collection(name)!r}" for name in self.collection_names]
-        return "\n".join(lines)
