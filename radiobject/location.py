@@ -7,36 +7,24 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from radiobject.config import current
 from radiobject.errors import ConfigError, MissingDependencyError
 
 __all__ = ["Location"]
 
-_SECRETS = frozenset(
-    {
-        "key",
-        "secret",
-        "token",
-        "password",
-        "account_key",
-        "sas_token",
-        "connection_string",
-        "credential",
-        "headers",
-        "client_kwargs",
-        "config_kwargs",
-    }
-)
+_SECRET = re.compile("key|secret|token|pass|cred|connection_string|header|auth|cookie|cert", re.IGNORECASE)
 _TENSORSTORE_S3 = frozenset({"anon", "profile", "endpoint_url", "region"})
 
 
 class Location:
     """Where something stands: a local path or any fsspec URL, with `storage_options`.
 
-    Pickles without secrets: keys, tokens and the like are dropped, and the receiving process finds its
-    credentials in its own environment.
+    Pickles without secrets: options that are named like keys, tokens or headers are dropped, also
+    inside others, and the receiving process finds its credentials in its own environment.
+
+    Raises `ConfigError` for what is no path or URL, and for chained URLs (`simplecache::s3://...`).
 
     >>> Location("s3://bucket/study", {"anon": True}).child("collections").uri
     's3://bucket/study/collections'
@@ -46,6 +34,8 @@ class Location:
         text = os.fspath(uri)
         if not isinstance(text, str) or not text or "\0" in text:
             raise ConfigError("uri", expected="a non-empty path or URL", got=repr(text))
+        if re.match(r"^[a-zA-Z0-9+.-]+::", text) and "://" in text:
+            raise ConfigError("uri", expected="one URL", got=f"the chain {text!r}")
         self.options: dict[str, Any] = dict(options or {})
         match = re.match(r"^([a-zA-Z][a-zA-Z0-9+.-]+)://", text)
         self.scheme = match.group(1).lower() if match else "file"
@@ -134,24 +124,35 @@ class Location:
             return {
                 "driver": "http",
                 "base_url": f"{parts.scheme}://{parts.netloc}",
-                "path": f"{parts.path}/{tail}",
+                "path": f"{unquote(parts.path)}/{tail}",  # which tensorstore encodes again
             }
         if self.scheme == "s3" and set(self.options) <= _TENSORSTORE_S3:
-            prefix = parts.path.strip("/")
-            spec: dict[str, Any] = {
-                "driver": "s3",
-                "bucket": parts.netloc,
-                "path": f"{prefix}/{tail}" if prefix else tail,
-            }
-            if self.options.get("endpoint_url"):
-                spec["endpoint"] = self.options["endpoint_url"]
-            spec["aws_region"] = self.options.get("region") or os.environ.get("AWS_REGION", "us-east-1")
-            if self.options.get("anon"):
-                spec["aws_credentials"] = {"type": "anonymous"}
-            elif self.options.get("profile"):
-                spec["aws_credentials"] = {"type": "profile", "profile": self.options["profile"]}
-            return spec
+            # no URL parsing: "#" and "?" are ordinary letters of a key
+            bucket, _, prefix = self.uri.removeprefix("s3://").partition("/")
+            path = f"{prefix.strip('/')}/{tail}" if prefix else tail
+            return {"driver": "s3", "bucket": bucket, "path": path, **self._tensorstore_s3()}
         return None
+
+    def _tensorstore_s3(self) -> dict[str, Any]:
+        """Endpoint, region and credentials as the client behind fsspec settles them."""
+        spec: dict[str, Any] = {}
+        given, env = self.options, os.environ
+        endpoint = given.get("endpoint_url") or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
+        if endpoint:
+            spec["endpoint"] = endpoint
+        region = given.get("region")
+        if endpoint and not region:
+            region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1"
+        if region:  # else tensorstore asks AWS where the bucket is
+            spec["aws_region"] = region
+        if given.get("anon"):
+            spec["aws_credentials"] = {"type": "anonymous"}
+        elif given.get("profile"):
+            spec["aws_credentials"] = {"type": "profile", "profile": given["profile"]}
+        elif env.get("AWS_ACCESS_KEY_ID") and env.get("AWS_SECRET_ACCESS_KEY"):
+            # the default chain would look here too, after it complained on stderr that there is no ~/.aws
+            spec["aws_credentials"] = {"type": "environment"}
+        return spec
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Location) and (self.uri, self.options) == (other.uri, other.options)
@@ -163,8 +164,16 @@ class Location:
         return f"Location({self.uri!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        options = {k: v for k, v in self.options.items() if k not in _SECRETS}
-        return {"uri": self.uri, "scheme": self.scheme, "options": options}
+        return {"uri": self.uri, "scheme": self.scheme, "options": _without_secrets(self.options)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def _without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What names an endpoint or a region stays; what could be a secret goes, at every depth."""
+    return {
+        name: _without_secrets(value) if isinstance(value, Mapping) else value
+        for name, value in options.items()
+        if not _SECRET.search(name)
+    }

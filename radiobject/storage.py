@@ -36,6 +36,8 @@ __all__ = ["ObjectInfo", "Storage", "check_key"]
 T = TypeVar("T")
 
 _CREATES = frozenset({"file", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
+# a public bucket that may not be listed answers 403 where nothing is
+_ABSENT = (403, 404, 410)
 _memory_lock = threading.Lock()
 
 
@@ -90,30 +92,36 @@ class Storage:
         """Bytes `start:stop` of the object; fewer came than asked for is `CorruptObjectError`."""
 
         def local(path: str) -> bytes:
-            with open(path, "rb", buffering=0) as file:
-                return os.pread(file.fileno(), stop - start, start)
+            with open(path, "rb") as file:
+                file.seek(start)
+                return file.read(stop - start)
 
         if stop <= start:
             return b""
-        data: bytes = self._call(
-            "read", key, local, lambda fs, path: fs.cat_file(path, start=start, end=stop)
-        )
-        measuring.add("bytes_read", len(data))
-        if len(data) != stop - start:
-            raise CorruptObjectError(
-                f"{self.location.uri}/{key}",
-                expected=f"bytes {start} to {stop}",
-                got=f"{len(data)} bytes",
-                hint="The object is shorter than when it was committed; restore it or ingest it again.",
+        where, wanted = f"{self.location.uri}/{key}", f"bytes {start} to {stop}"
+        try:
+            data: bytes = self._call(
+                "read", key, local, lambda fs, path: fs.cat_file(path, start=start, end=stop)
             )
+        except StorageError:
+            # a range that begins beyond the end is refused, by each driver in its own words
+            size = None if self.location.is_local else self.size(key)
+            if size is None or size > start:
+                raise
+            data = b""
+        measuring.add("bytes_read", len(data))
+        if len(data) > stop - start:
+            hint = "This server ignores ranges; serve the study from one that honours them."
+            raise StorageError(where, expected=wanted, got=f"{len(data)} bytes", hint=hint)
+        if len(data) < stop - start:
+            hint = "The object is shorter than when it was committed; restore it or ingest it again."
+            raise CorruptObjectError(where, expected=wanted, got=f"{len(data)} bytes", hint=hint)
         return data
 
     def size(self, key: str) -> int | None:
         """Size in bytes, None when there is no such object."""
         try:
-            return self._call(
-                "size", key, lambda path: os.stat(path).st_size, lambda fs, path: int(fs.info(path)["size"])
-            )
+            return self._call("size", key, lambda path: os.stat(path).st_size, _size_remote)
         except MissingObjectError:
             return None
 
@@ -187,6 +195,7 @@ class Storage:
             return [
                 ObjectInfo(_below(name, path, prefix), int(info["size"]), _mtime(info))
                 for name, info in found.items()
+                if not name.endswith("/")  # what consoles leave to show an empty folder
             ]
 
         if self.location.scheme in ("http", "https"):
@@ -206,8 +215,11 @@ class Storage:
             with os.scandir(path) as entries:
                 return next(entries, None) is None
 
+        def remote(fs: Any, path: str) -> bool:
+            return all(name.strip("/") == path.strip("/") for name in fs.ls(path, detail=False))
+
         try:
-            return self._call("list", "", local, lambda fs, path: not fs.ls(path, detail=False))
+            return self._call("list", "", local, remote)
         except MissingObjectError:
             return True
 
@@ -226,14 +238,7 @@ class Storage:
         if not self.location.is_local:
             return
 
-        def local(path: str) -> None:
-            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                _syncfs(folder)
-            finally:
-                os.close(folder)
-
-        self._call("sync", "", local, lambda fs, path: None)
+        self._call("sync", "", lambda path: _sync_folder(path, _syncfs), lambda fs, path: None)
 
     def _call(
         self, operation: str, key: str, local: Callable[[str], T], remote: Callable[[Any, str], T]
@@ -243,7 +248,8 @@ class Storage:
         measuring.add(f"door_{operation}")
         if key:
             check_key(key)
-        with _mapped(f"{self.location.uri}/{key}" if key else self.location.uri):
+        writing = operation in ("write", "replace", "create")
+        with _mapped(f"{self.location.uri}/{key}" if key else self.location.uri, writing=writing):
             if self.location.is_local:
                 return local(os.path.join(self.location.path, key) if key else self.location.path)
             fs, root = self.location.filesystem()
@@ -254,12 +260,15 @@ class Storage:
 
 
 @contextmanager
-def _mapped(where: str) -> Iterator[None]:
+def _mapped(where: str, *, writing: bool = False) -> Iterator[None]:
     try:
         yield
     except RadiObjectError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
+        if writing:
+            hint = "Check that the bucket or folder above it exists."
+            raise StorageError(where, got=str(error), hint=hint) from error
         raise MissingObjectError(where, expected="an object", got="nothing there") from error
     except PermissionError as error:
         raise StorageReadOnlyError(where, got=str(error), hint="Check the rights of this place.") from error
@@ -278,7 +287,7 @@ def _mapped(where: str) -> Iterator[None]:
 
 def _create_local(path: str, data: bytes) -> bool:
     folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
+    _make_folder(folder)
     temporary = f"{path}.{secrets.token_hex(8)}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
@@ -293,12 +302,27 @@ def _create_local(path: str, data: bytes) -> bool:
     finally:
         if os.path.lexists(temporary):
             os.unlink(temporary)
+    _sync_folder(folder)
+    return True
+
+
+def _make_folder(folder: str) -> None:
+    """A folder that is there after a power cut: its own entry stands in its parent."""
+    missing = []
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for made in reversed(missing):
+        os.makedirs(made, exist_ok=True)
+        _sync_folder(os.path.dirname(made))
+
+
+def _sync_folder(folder: str, sync: Callable[[int], None] = os.fsync) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(handle)
+        sync(handle)
     finally:
         os.close(handle)
-    return True
 
 
 def _link_new(temporary: str, path: str) -> None:
@@ -326,6 +350,17 @@ def _create_remote(fs: Any, path: str, data: bytes) -> bool:
     return True
 
 
+def _size_remote(fs: Any, path: str) -> int:
+    try:
+        return int(fs.info(path)["size"])
+    except FileNotFoundError as error:
+        # fsspec's web driver says "not found" to every failure; only these answers of a server mean it
+        cause = error.__cause__
+        if path.startswith(("http://", "https://")) and getattr(cause, "status", None) not in _ABSENT:
+            raise OSError(f"no answer: {type(cause).__name__}: {cause}") from error
+        raise
+
+
 def _syncfs(descriptor: int) -> None:
     call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if call is None:
@@ -337,13 +372,17 @@ def _syncfs(descriptor: int) -> None:
 
 
 def _walk(top: str, prefix: str) -> Iterator[ObjectInfo]:
-    for entry in os.scandir(top):
-        key = f"{prefix}/{entry.name}" if prefix else entry.name
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, key)
-        else:
-            stat = entry.stat(follow_symlinks=False)
-            yield ObjectInfo(key, stat.st_size, stat.st_mtime)
+    with os.scandir(top) as entries:
+        for entry in entries:
+            key = f"{prefix}/{entry.name}" if prefix else entry.name
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _walk(entry.path, key)
+                else:
+                    stat = entry.stat(follow_symlinks=False)
+                    yield ObjectInfo(key, stat.st_size, stat.st_mtime)
+            except FileNotFoundError:
+                continue  # another process removed it meanwhile; the rest of the listing stands
 
 
 def _below(name: str, root: str, prefix: str) -> str:

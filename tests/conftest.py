@@ -122,10 +122,11 @@ def make_nifti() -> NiftiMaker:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a test may put studies, and the backend that they are written with."""
+    """Where a test may put studies, and the backend and engine that they are written with."""
 
     root: str
     backend: str
+    engine: str
 
     def uri(self, name: str = "study") -> str:
         """A place for one study; equal for equal names."""
@@ -143,12 +144,12 @@ def backend(
         monkeypatch.setattr(ZarrBackend.__init__, "__defaults__", (engine,))
     if engine == "memory" or fsspec:
         root = f"memory://{uuid.uuid4().hex}"
-        yield Place(root, "memory" if engine == "memory" else "zarr")
+        yield Place(root, "memory" if engine == "memory" else "zarr", engine)
         fs, path = Location(root).filesystem()
         if fs.exists(path):
             fs.rm(path, recursive=True)
     else:
-        yield Place(str(tmp_path), "zarr")
+        yield Place(str(tmp_path), "zarr", engine)
 
 
 StudyMaker = Callable[..., RadiObject]

@@ -5,33 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from radiobject.backends.base import VolumeHandle
-from radiobject.errors import MissingObjectError, RadiObjectError, SelectionError
-from radiobject.format.layout import box_to_disk, python_axes, to_disk, to_python
-from radiobject.format.meta import VolumeMeta
-from radiobject.geometry.affine import Affine
-from radiobject.geometry.box import Box, normalise
+from radiobject.config import SliceOrientation
+from radiobject.errors import SelectionError
+from radiobject.format.layout import to_disk
 from radiobject.geometry.planes import Plane, to_display
+from radiobject.geometry.resample import Grid, grid_around, grid_spaced
 from radiobject.model.anatomy import plane_index
+from radiobject.model.orientation import OrientationInfo, chunk_orientation, orientation_of
+from radiobject.model.resampling import ResampledHandle, grid_like, settled_order
 from radiobject.model.slicing import Region
+from radiobject.model.summary import (
+    Histogram,
+    checked_percentiles,
+    histogram_of,
+    statistics_of,
+    stored_histogram,
+    stored_statistics,
+)
+from radiobject.model.voxels import Voxels
 
-__all__ = ["Row", "Volume"]
+__all__ = ["Volume"]
 
 
-class Row(Protocol):
-    """The volume's place in a study: its row of obs, and what a missing object means there."""
-
-    def values(self) -> dict[str, Any]: ...
-
-    def explain(self, error: MissingObjectError) -> RadiObjectError: ...
-
-
-class Volume:
+class Volume(Voxels):
     """One volume of a study, opened without reading it.
 
     Indexing is NumPy's, in voxels, axes x, y, z[, t][, c], and reads only the chunks it needs. Values are
@@ -41,181 +41,92 @@ class Volume:
     Raises `IndexingError` outside the volume, `IntegrityError` for missing or changed bytes.
     """
 
-    __slots__ = ("_affine", "_handle", "_meta", "_region", "_row", "_shape",
-                 "obs_id", "obs_subject_id")  # fmt: skip
-
-    def __init__(
-        self,
-        handle: VolumeHandle,
-        meta: VolumeMeta,
-        affine: Affine | Sequence[float] | None = None,
-        *,
-        obs_id: str = "",
-        obs_subject_id: str = "",
-        row: Row | None = None,
-    ) -> None:
-        self._handle, self._meta = handle, meta
-        # 16 numbers become an Affine when first asked for: checking them costs as much as opening the array
-        self._affine: Affine | Sequence[float] = meta.affine if affine is None else affine
-        self.obs_id, self.obs_subject_id = obs_id, obs_subject_id
-        self._row = row
-        self._region: Region | None = None
-        self._shape: tuple[int, ...] | None = None
+    __slots__ = ()
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Voxels along x, y, z[, t][, c]."""
-        if self._shape is None:
-            if self._region is None:
-                spec = self._handle.spec
-                sizes = dict(zip(spec.dims, spec.shape, strict=True))
-                self._shape = tuple(sizes[a] for a in python_axes(spec.dims))
-            else:
-                self._shape = self._region.shape
-        return self._shape
+    def orientation_info(self) -> OrientationInfo:
+        """Axis codes and affine, and what in the source says so; of NIfTI sources one read of the header."""
+        return orientation_of(self.meta, self._stored_affine, self.extra("nifti"))
 
     @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
+    def tile_orientation(self) -> SliceOrientation | None:
+        """Which planes the stored chunks serve best, in this volume's array axes; None when none is."""
+        spec, order = self._handle.spec, (0, 1, 2) if self._region is None else self._region.order
+        if isinstance(self._handle, ResampledHandle):
+            return None
+        chunks, shape = spec.chunks[:-4:-1], spec.shape[:-4:-1]
+        return chunk_orientation([chunks[a] for a in order], [shape[a] for a in order])
 
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """Names of the axes: a subset of x, y, z, t, c."""
-        names = python_axes(self._meta.dims)
-        return names if self._region is None else self._region.kept(names)
+    def reorient(self, axcodes: str | Sequence[str]) -> Volume:
+        """A lazy Volume with its axes permuted and flipped to codes such as "RAS"; `GeometryError` else.
 
-    @property
-    def stored_dtype(self) -> np.dtype[Any]:
-        """Type of the stored values."""
-        return self._handle.spec.dtype
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type that reads return."""
-        scaling = self._scaling
-        return self.stored_dtype if scaling is None else np.dtype(scaling.dtype)
-
-    @property
-    def _scaling(self) -> Any:
-        return None if self._meta.kind == "label" else self._meta.scaling
-
-    @property
-    def meta(self) -> VolumeMeta:
-        """Everything the volume says about itself besides voxels and table columns."""
-        meta, region = self._meta, self._region
-        if region is None:
-            return replace(meta, affine=self._cropped())
-        axes, step = self.axes, meta.time_step
-        if step is not None:
-            step = step * abs(region.ranges[3].step) if "t" in axes else None
-        return replace(
-            meta,
-            affine=self._cropped(),
-            dims=tuple(d for d in meta.dims if d in axes),
-            time_step=step,
-            source=replace(meta.source, exact=False),
-        )
-
-    @property
-    def affine(self) -> npt.NDArray[np.float64]:
-        """4x4 float64, voxel centre (x, y, z) to RAS+ millimetres; a copy."""
-        return self._cropped().matrix.copy()
-
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """Distance between voxel centres along x, y, z, in mm."""
-        return self._cropped().spacing
-
-    @property
-    def axcodes(self) -> tuple[str, str, str]:
-        """Anatomical direction nearest to each array axis, such as ('R', 'A', 'S')."""
-        return self._cropped().axcodes
-
-    @property
-    def obliquity(self) -> float:
-        """Largest angle between an array axis and its nearest anatomical axis, in degrees."""
-        return self._cropped().obliquity
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """The volume's obs row, without the engine's columns; empty for a volume opened by URL."""
-        return {} if self._row is None else self._row.values()
-
-    @property
-    def array(self) -> Any:
-        """The engine's own object (a tensorstore.TensorStore, a zarr.Array), in disk axis order."""
-        return self._handle.native()
-
-    def _cropped(self) -> Affine:
-        if not isinstance(self._affine, Affine):
-            self._affine = Affine(np.array([self._affine[i : i + 4] for i in (0, 4, 8, 12)]))
-        return self._affine if self._region is None else self._region.affine(self._affine)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._read(key, self._scaling)
-
-    def _read(self, key: Any, scaling: Any) -> Any:
-        box, rest = normalise(key, self.shape)
-        steps = None
-        if self._region is not None:
-            box, steps = self._region.to_stored(box)
-        dims = self._meta.dims
-        # up to four axes, disk order is user order reversed, and needs no bookkeeping
-        plain = len(dims) < 5
-        try:
-            block = self._handle.read(
-                Box(box.start[::-1], box.stop[::-1]) if plain else box_to_disk(box, dims)
-            )
-        except MissingObjectError as error:
-            if self._row is None:
-                raise
-            raise self._row.explain(error) from error
-        if scaling is not None:
-            block = scaling.apply(block)
-        found = block.T if plain else to_python(block, dims)
-        if steps is not None:
-            found = found[steps]
-        if rest is not None:
-            found = found[rest]
-        if found.size < block.size and found.base is not None:
-            # a sparse part of the block must not keep all of it in memory
-            found = found.copy(order="K")
-        return found
-
-    def to_numpy(self, *, raw: bool = False) -> npt.NDArray[Any]:
-        """The whole volume; `raw=True` gives the stored values, without slope and intercept."""
-        found: npt.NDArray[Any] = self._read((), None if raw else self._scaling)
-        return found
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        if copy is False:
-            raise SelectionError(
-                f"{self!r}", expected="copy=None or True", got="copy=False: reads make new memory"
-            )
-        return self.to_numpy() if dtype is None else self.to_numpy().astype(dtype, copy=False)
-
-    @property
-    def slicer(self) -> _Slicer:
-        """`vol.slicer[10:60, :, ::2]`: a lazy Volume of that region with the right affine.
-
-        Spatial axes take slices (a step of either sign); t and c take ints too.
+        No voxel is changed or read, and each keeps its place in the world; oblique axes stay oblique.
         """
-        return _Slicer(self)
+        turn = self._cropped().reorientation(axcodes, self.shape)
+        if turn.perm == (0, 1, 2) and not any(turn.flips):
+            return self
+        return self._derived(region=(self._region or Region.whole(self.shape)).reoriented(turn))
 
-    def _sliced(self, key: Any) -> Volume:
-        base = self._region or Region.whole(self.shape)
-        region = base.sliced(key, self.obs_id or "volume")
-        made = Volume(
-            self._handle,
-            self._meta,
-            self._affine,
-            obs_id=self.obs_id,
-            obs_subject_id=self.obs_subject_id,
-            row=self._row,
-        )
-        made._region = region
-        return made
+    def resample(self, spacing: float | Sequence[float] | None = None, *, like: Any = None,
+                 order: int | None = None, fill: float = 0) -> Volume:  # fmt: skip
+        """A lazy Volume on another grid; what is read of it reads the source box and margin that it needs.
+
+        `spacing` (mm, one number or three) keeps axes, centre and field of view. `like` is a Volume or a pair
+        (shape, affine). `order` 0 is nearest and keeps the dtype, 1 linear, 3 cubic; the default is 1 for
+        images, giving floats, and 0, the only one, for labels. `fill` stands outside the source. Nothing is
+        smoothed before a coarser grid takes its samples. Each time point and channel goes by itself.
+
+        Raises `GeometryError` for no grid, `ConfigError` for an order or fill that does not fit.
+        """
+        if (spacing is None) == (like is None):
+            raise SelectionError("resample", expected="either spacing= or like=", got=f"{spacing}, {like}")
+        grid = grid_like(like) if spacing is None else grid_spaced(self._cropped(), self.shape, spacing)
+        return self._resampled(grid, order, fill)
+
+    def _resampled(self, grid: Grid, order: int | None, fill: float) -> Volume:
+        meta = self.meta
+        settled = settled_order(order, meta.kind, self.obs_id or "volume")
+        source = replace(meta.source, exact=False)
+        meta = replace(meta, affine=grid[1], scaling=None, source=source)
+        return self._derived(ResampledHandle.make(self, grid, settled, fill), meta)
+
+    def read_mm(self, center: Sequence[float], size: float | Sequence[float],
+                spacing: float | Sequence[float] | None = None, axcodes: str | Sequence[str] | None = None,
+                *, order: int | None = None, fill: float = 0) -> npt.NDArray[Any]:  # fmt: skip
+        """The array of a region `size` mm wide around world `center` (mm, RAS+); `fill` outside the volume.
+
+        Its axes are the volume's, turned to `axcodes` when given; `size` and `spacing` (default: the
+        volume's) follow them, and `size` is rounded to whole voxels. Reads the box and margin that it needs;
+        the values are those of `reorient` and `resample` at the same points.
+        """
+        # of the turned volume, so that half way between voxels is settled as there
+        turned = self if axcodes is None else self.reorient(axcodes)
+        grid = grid_around(turned._cropped(), center, size, spacing)
+        found: npt.NDArray[Any] = turned._resampled(grid, order, fill)[...]
+        return found
+
+    def _row_of_all(self) -> dict[str, Any]:
+        """The obs row where its statistics are those of this volume: it shows every stored voxel."""
+        stored = not isinstance(self._handle, ResampledHandle)
+        whole = self._region is None or self._region.is_all_of(self._stored_shape)
+        return self.metadata if stored and whole else {}
+
+    def get_statistics(self, percentiles: Sequence[float] | None = None) -> dict[str, float]:
+        """mean, std, min, max, median and `p<q>` for each of `percentiles` (0 to 100; nearest rank).
+
+        In units that reads return, of finite voxels; NaN if there are none. Those of a whole stored volume
+        come from the tables (percentiles 0.5, 1, 50, 99, 99.5) and read no voxel; all else reads all voxels.
+        """
+        wanted = checked_percentiles(percentiles)
+        return stored_statistics(self._row_of_all(), wanted) or statistics_of(self.to_numpy(), wanted)
+
+    def compute_histogram(self, bins: int = 256, value_range: tuple[float, float] | None = None) -> Histogram:
+        """Counts (bins, int64) and edges (bins + 1, float64) of finite voxels, as `np.histogram`.
+
+        256 bins over the whole range of a whole stored volume come from the tables and read no voxel.
+        """
+        found = stored_histogram(self._row_of_all(), bins) if value_range is None else None
+        return histogram_of(self.to_numpy(), bins, value_range) if found is None else found
 
     def slice(
         self,
@@ -284,9 +195,14 @@ class Volume:
         found = self.plane(axis, at, t=t, c=c)
         return to_display(found, affine, plane) if display else found
 
-    def extra(self, name: str) -> bytes | None:
-        """Bytes kept beside the voxels ("nifti" is the source's header), None when there are none."""
-        return self._handle.extra(name) if name in self._meta.source.extras else None
+    def to_sitk(self) -> Any:
+        """A `SimpleITK.Image` of the values that reads return; its world is LPS+ where ours is RAS+.
+
+        Raises `MissingDependencyError` without SimpleITK.
+        """
+        from radiobject.export.sitk import to_sitk_image
+
+        return to_sitk_image(self.meta, self.to_numpy())
 
     def to_nibabel(self) -> Any:
         """A `nibabel.Nifti1Image` (or Nifti2) with the values that reads return, affine and codes."""
@@ -312,18 +228,3 @@ class Volume:
         spacing = "x".join(f"{s:.3g}" for s in self.spacing)
         name = f" {self.obs_id}" if self.obs_id else ""
         return f"<Volume{name} {size} {self.dtype} {spacing} mm {''.join(self.axcodes)}>"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
-
-
-class _Slicer:
-    def __init__(self, volume: Volume) -> None:
-        self._volume = volume
-
-    def __getitem__(self, key: Any) -> Volume:
-        return self._volume._sliced(key)

@@ -97,6 +97,13 @@ def test_shape_axes_and_dtypes_are_those_of_the_array(all_ranks) -> None:
         np.testing.assert_array_equal(vol.to_numpy(), array)
 
 
+def test_the_engines_own_object_is_within_reach(backend, study) -> None:
+    vol = study({"a": {"s": noise((9, 7, 5), "i2")}}, uri=backend.uri(), backend=backend.backend).a.iloc[0]
+    library = {"memory": "numpy", "tensorstore": "tensorstore", "zarr-python": "zarr"}[backend.engine]
+    assert type(vol.array).__module__.partition(".")[0] == library
+    assert vol.array.shape == (5, 7, 9)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dtype_comes_back_bit_for_bit(study, dtype: str) -> None:
     array = noise((9, 7, 5), dtype)
