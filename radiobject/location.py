@@ -38,6 +38,14 @@ class Location:
             raise ConfigError("uri", expected="one URL", got=f"the chain {text!r}")
         self.options: dict[str, Any] = dict(options or {})
         match = re.match(r"^([a-zA-Z][a-zA-Z0-9+.-]+)://", text)
+        if match and re.match(r"[^/]*:[^/]*@", text[match.end() :]):
+            # a URI is written to logs, errors and pickles; a password must not be part of it
+            raise ConfigError(
+                f"uri of scheme {match.group(1)}",
+                expected="no user and password in it",
+                got="user:...@",
+                hint="Pass credentials in storage_options.",
+            )
         self.scheme = match.group(1).lower() if match else "file"
         if self.scheme in ("file", "local"):
             text = text[match.end() :] if match else text
@@ -66,6 +74,11 @@ class Location:
         below.options, below.scheme = self.options, self.scheme
         below.uri = f"{self.uri}/{relative}" if relative else self.uri
         return below
+
+    def beside(self, uri: str) -> Location:
+        """Another place, with this one's options where they speak of the same kind of store."""
+        other = Location(uri)
+        return Location(uri, self.options) if other.scheme == self.scheme else other
 
     def filesystem(self) -> tuple[Any, str]:
         """An fsspec filesystem and the root path in it. One per process: a forked child makes its own."""

@@ -7,9 +7,19 @@ from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 
+from radiobject.forking import on_fork
+
 __all__ = ["active", "add", "measure", "register_probe"]
 
 _lock = threading.Lock()
+
+
+@on_fork
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
 _running: list[measure] = []
 _probes: list[Callable[[], dict[str, int]]] = []
 

@@ -15,15 +15,15 @@ ROOT = Path(radiobject.__file__).parent
 
 # One line a storey: a module may import from storeys below it, and from those before it in its own line.
 STOREYS = [
-    ["errors", "conflict", "config", "measuring", "executor", "location", "storage"],
+    ["errors", "conflict", "forking", "config", "measuring", "executor", "location", "storage"],
     ["geometry", "geometry.box", "geometry.affine", "geometry.planes", "geometry.resample"],
     ["backends.base", "backends.memory", "backends.zarr", "backends"],
     ["format", "format.meta", "format.layout", "format.ome", "format.schema", "format.pruning",
-     "format.tables", "format.commit",
+     "format.tables", "format.commit", "format.exclusive", "format.tags",
      "format.catalog", "format.rows",
         "format.restore",
         "format.changes",
-        "format.rebase", "format.journal", "format.transaction", "format.tags",
+        "format.rebase", "format.journal", "format.transaction",
      "format.integrity", "format.cleanup"],
     ["model", "model.index", "model.expression_syntax", "model.expression_values", "model.expression",
         "model.dataframe", "model.slicing", "model.anatomy", "model.orientation",

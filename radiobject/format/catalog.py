@@ -18,18 +18,21 @@ from radiobject.errors import (
     CapabilityError,
     CorruptObjectError,
     FormatError,
+    IntegrityError,
     MissingObjectError,
     RadiObjectError,
     SnapshotExpiredError,
-    StorageError,
     StudyNotFoundError,
     UnknownIdError,
 )
+from radiobject.forking import on_fork, renew_on_fork
 from radiobject.format.commit import Change, Commit, sealed, unsealed
 from radiobject.format.layout import HINT, ROOT, VERSIONS, version_key, version_of
 from radiobject.format.meta import FORMAT
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, SUBJECT_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.tables import Table
+from radiobject.format.tags import tags
+from radiobject.location import Location
 from radiobject.storage import Storage
 
 __all__ = ["Catalog", "Snapshot", "read_change"]
@@ -51,6 +54,11 @@ class Snapshot:
         self.indexes: dict[str, Any] = {}
         """Id maps that the model makes of the tables; kept here because every handle shares them."""
         self._tables: dict[tuple[str, str], Table] = {}
+        self.renew()
+        renew_on_fork(self)
+
+    def renew(self) -> None:
+        """Make the lock anew, in a forked child."""
         self._lock = threading.Lock()
 
     @property
@@ -114,8 +122,14 @@ class Hint:
 
 
 # Immutable by construction: a version of a study is named by its commit's hash.
-_snapshots: OrderedDict[tuple[str, int, str], Snapshot] = OrderedDict()
+_snapshots: OrderedDict[tuple[Location, int, str], Snapshot] = OrderedDict()
 _snapshots_lock = threading.Lock()
+
+
+@on_fork
+def _renew_lock() -> None:
+    global _snapshots_lock
+    _snapshots_lock = threading.Lock()
 
 
 class Catalog:
@@ -154,31 +168,42 @@ class Catalog:
         return self._snapshot(last, None)
 
     def snapshot(self, version: int) -> Snapshot:
-        """The snapshot of one version."""
+        """The snapshot of one version; `SnapshotExpiredError` when clean-up has expired it."""
         try:
+            newest = self.latest()
+        except IntegrityError:
+            # the newest commit is damaged: an older one must still open, it is the way back
             return self._snapshot(version, None)
-        except MissingObjectError as error:
-            last = self.latest().version
-            if 1 <= version < last:
-                raise SnapshotExpiredError(
-                    f"version {version} of {self.uri}",
-                    expected="a version that is kept",
-                    got="one removed by clean-up",
-                    hint=f"The latest is {last}; see versions().",
-                ) from error
+        if version == newest.version:
+            return newest
+        if not 1 <= version < newest.version:
             raise UnknownIdError(
-                f"version {version} of {self.uri}", expected=f"1 to {last}", got=str(version)
-            ) from error
+                f"version {version} of {self.uri}", expected=f"1 to {newest.version}", got=str(version)
+            )
+        if version < newest.commit.oldest and not self._tagged(version):
+            raise SnapshotExpiredError(
+                f"version {version} of {self.uri}",
+                expected="a version that is kept",
+                got="one that clean-up has expired",
+                hint=f"Kept are {newest.commit.oldest} to {newest.version}, and tagged ones; see versions().",
+            )
+        return self._snapshot(version, None)
+
+    def _tagged(self, version: int) -> bool:
+        try:
+            return version in {number for number, _ in tags(self.storage).values()}
+        except CapabilityError:
+            return True  # a plain web server cannot list tags: let the objects themselves tell
 
     def _snapshot(self, version: int, sha256: str | None) -> Snapshot:
         """From the process's cache when the hash is known; `MissingObjectError` when there is none."""
         if sha256 is not None:
             with _snapshots_lock:
-                if (found := _snapshots.get((self.uri, version, sha256))) is not None:
-                    _snapshots.move_to_end((self.uri, version, sha256))
+                if (found := _snapshots.get((self.storage.location, version, sha256))) is not None:
+                    _snapshots.move_to_end((self.storage.location, version, sha256))
                     return found
         commit = self.commit(version)
-        key = (self.uri, version, commit.sha256)
+        key = (self.storage.location, version, commit.sha256)
         with _snapshots_lock:
             snapshot = _snapshots.setdefault(key, Snapshot(self.storage, commit))
             _snapshots.move_to_end(key)
@@ -190,7 +215,7 @@ class Catalog:
         """The snapshot of a commit that this process has just made."""
         snapshot = Snapshot(self.storage, commit)
         with _snapshots_lock:
-            _snapshots[self.uri, commit.version, commit.sha256] = snapshot
+            _snapshots[self.storage.location, commit.version, commit.sha256] = snapshot
         return snapshot
 
     def commit(self, version: int) -> Commit:
@@ -240,7 +265,7 @@ class Catalog:
         body, _ = sealed({"latest": commit.version, "oldest": commit.oldest, "sha256": commit.sha256})
         try:
             self.storage.replace(HINT, body)
-        except StorageError:
+        except RadiObjectError:
             # the one error that may be swallowed: nothing depends on the hint, and the commit is done
             measuring.add("hint_failures")
 

@@ -10,8 +10,8 @@ from radiobject.errors import ConfigError
 from radiobject.format.catalog import Catalog, Snapshot
 from radiobject.format.changes import Edit
 from radiobject.format.integrity import named_keys
-from radiobject.format.journal import LIVE_SECONDS, running
-from radiobject.format.layout import TAGS, TRANSACTIONS
+from radiobject.format.journal import LIVE_SECONDS, Journal, running
+from radiobject.format.layout import TAGS, TRANSACTIONS, VERSIONS
 from radiobject.format.tags import tags
 from radiobject.format.transaction import Transaction
 from radiobject.storage import Storage
@@ -59,12 +59,27 @@ def cleanup(storage: Storage, *, keep: int, older_than: float = LIVE_SECONDS, fo
     needed: set[str] = set()
     for one in kept:
         needed |= named_keys(one)
+    # commits stay for good: a number that came free could be won again by a writer with an old handle, and
+    # history would branch. They are small, and say which version expired.
+    keep_always = (f"{TAGS}/", f"{VERSIONS}/", *_live_volumes(storage, kept))
     for info in storage.list(""):
-        if info.key not in needed and not info.key.startswith(f"{TAGS}/") and info.mtime <= cutoff:
+        spared = info.key.startswith(keep_always) and not info.key.endswith(".tmp")
+        if info.key not in needed and not spared and info.mtime <= cutoff:
             storage.delete(info.key)
             report.objects += 1
             report.bytes += info.bytes
     return report
+
+
+def _live_volumes(storage: Storage, kept: Iterable[Snapshot]) -> list[str]:
+    """Folders of volumes that a running write has finished, or has taken over from one that was cut off."""
+    committed = [snapshot.commit.txn_id for snapshot in kept]
+    paths = []
+    for live in running(storage, committed):
+        for rows in Journal(storage, live.txn_id).rows():
+            if "_path" in rows.schema.names:
+                paths += [f"{path}/" for path in rows["_path"].to_pylist()]
+    return paths
 
 
 def _cutoff(storage: Storage, kept: Iterable[Snapshot], older_than: float) -> float:

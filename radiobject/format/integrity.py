@@ -13,7 +13,16 @@ import google_crc32c
 from radiobject.errors import CapabilityError, ConfigError, IntegrityError, RadiObjectError
 from radiobject.format.catalog import Catalog, Snapshot, read_change
 from radiobject.format.commit import CollectionEntry, Commit
-from radiobject.format.layout import COLLECTIONS, HINT, ROOT, TAGS, group_document, root_document, version_key
+from radiobject.format.layout import (
+    COLLECTIONS,
+    HINT,
+    ROOT,
+    TAGS,
+    VERSIONS,
+    group_document,
+    root_document,
+    version_key,
+)
 from radiobject.format.schema import OBS_SCHEMA
 from radiobject.format.tables import Part, Table
 from radiobject.format.tags import tags
@@ -93,9 +102,9 @@ def validate(snapshot: Snapshot, level: Level = "quick", *, strict: bool = False
         _check_objects(storage, rows, report, documents_only=level == "standard")
     if sizes is not None:
         chain += _tagged(storage, chain, report)
-        report.litter = sum(
-            not k.startswith(f"{TAGS}/") for k in sizes.keys() - _named_by(storage, chain, report)
-        )
+        kept = (f"{TAGS}/", f"{VERSIONS}/")  # commits stay for good, also expired ones
+        spare = sizes.keys() - _named_by(storage, chain, report)
+        report.litter = sum(not key.startswith(kept) or key.endswith(".tmp") for key in spare)
     if strict and not report.ok:
         raise IntegrityError(str(report), hint="See .problems of validate() without strict.")
     return report

@@ -57,8 +57,8 @@ class Journal:
         for info in self.storage.list(f"{TRANSACTIONS}/{self.txn_id}"):
             if not info.key.endswith(".parquet"):
                 continue
+            data = self.storage.read(info.key)
             try:
-                data = self.storage.read(info.key)
                 found.append(pq.read_table(pa.BufferReader(data), page_checksum_verification=True))
             except (pa.ArrowException, OSError):
                 # the rows of a torn segment are simply done again: their volumes have other paths

@@ -27,6 +27,7 @@ from radiobject.errors import (
     MissingObjectError,
     RadiObjectError,
 )
+from radiobject.forking import renew_on_fork
 from radiobject.format.layout import part_key
 from radiobject.format.pruning import Pruner, columns_of, rows_where
 from radiobject.format.schema import KEYS
@@ -182,14 +183,19 @@ class Table:
         self._explain = explain
         self.storage, self.name, self.parts, self._empty = storage, name, tuple(parts), empty
         self.key = KEYS[name.rsplit("/", 1)[-1]]
-        self._files: dict[str, pq.ParquetFile] = {}
         self._pruners: dict[str, Pruner] = {}
         self._schema: pa.Schema | None = None
         self._ids: list[str] | None = None
         self._columns: dict[str, pa.ChunkedArray] = {}
         self._group_starts: dict[str, list[int]] = {}
         self._groups: OrderedDict[tuple[str, int, tuple[str, ...]], tuple[pa.Array, ...]] = OrderedDict()
+        self.renew()
+        renew_on_fork(self)
+
+    def renew(self) -> None:
+        """Make the lock and the open files anew, in a forked child."""
         self._lock = threading.RLock()
+        self._files: dict[str, pq.ParquetFile] = {}
 
     @property
     def num_rows(self) -> int:
@@ -344,8 +350,10 @@ class Table:
                 # a part without any of the columns still says how many rows it has
                 return file.read_row_groups(groups, columns=list(columns) or [self.key], use_threads=False)
         except (pa.ArrowException, OSError) as error:
-            if isinstance(error, CorruptObjectError):
-                raise
+            if isinstance(error, MissingObjectError) and self._explain is not None:
+                raise self._explain(error) from error
+            if isinstance(error, RadiObjectError):
+                raise  # the store's own trouble, told as it is
             raise CorruptObjectError(
                 f"{self.storage.location.uri}/{part.path}",
                 expected="intact Parquet pages",
@@ -379,6 +387,8 @@ class Table:
                 arrow_extensions_enabled=False,
             )
         except (pa.ArrowException, OSError) as error:
+            if isinstance(error, RadiObjectError):
+                raise
             raise CorruptObjectError(where, expected="a Parquet file", got=str(error)) from error
 
     def __getstate__(self) -> dict[str, Any]:

@@ -7,32 +7,24 @@ from radiobject.errors import (
     DuplicateIdError,
     FormatError,
     MissingObjectError,
-    StorageError,
     UnknownIdError,
 )
-from radiobject.format.catalog import Snapshot
 from radiobject.format.commit import sealed, unsealed
+from radiobject.format.exclusive import publish, require_exclusive
 from radiobject.format.layout import TAGS, tag_key
 from radiobject.storage import Storage
 
 __all__ = ["create_tag", "read_tag", "tags"]
 
 
-def create_tag(snapshot: Snapshot, name: str) -> None:
+def create_tag(storage: Storage, name: str, version: int, sha256: str) -> None:
     """Name a version. `DuplicateIdError` when another version has the name; the same one again is fine."""
-    storage = snapshot.storage
-    data, _ = sealed({"name": name, "version": snapshot.version, "sha256": snapshot.commit.sha256})
-    try:
-        if storage.create(tag_key(name), data):
-            return
-    except StorageError as error:
-        # the reply may be lost and the tag be there: what stands at the key decides
-        try:
-            storage.read(tag_key(name))
-        except MissingObjectError:
-            raise error from None
+    data, _ = sealed({"name": name, "version": version, "sha256": sha256})
+    require_exclusive(storage)
+    if publish(storage, tag_key(name), data, lambda held: held == data):
+        return
     held, digest = read_tag(storage, name)
-    if (held, digest) != (snapshot.version, snapshot.commit.sha256):
+    if (held, digest) != (version, sha256):
         raise DuplicateIdError(f"tag {name!r}", expected="a free name", got=f"the name of version {held}")
 
 
@@ -51,7 +43,8 @@ def read_tag(storage: Storage, name: str) -> tuple[int, str]:
 
 def tags(storage: Storage) -> dict[str, tuple[int, str]]:
     """Every tag: name to (version, commit hash)."""
-    found = (_read(storage, info.key) for info in storage.list(TAGS))
+    # a crash while a tag was made may have left its temporary file behind
+    found = (_read(storage, info.key) for info in storage.list(TAGS) if info.key.endswith(".json"))
     return {name: (version, sha256) for name, version, sha256 in found}
 
 

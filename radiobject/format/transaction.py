@@ -7,7 +7,6 @@ import hashlib
 import io
 import secrets
 import uuid
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -19,34 +18,33 @@ import pyarrow.parquet as pq
 
 from radiobject import measuring
 from radiobject.errors import (
-    ConcurrencyError,
     ConflictError,
     CorruptObjectError,
     MissingObjectError,
-    StorageError,
+    RadiObjectError,
     StudyExistsError,
 )
 from radiobject.format.catalog import Catalog, Snapshot, read_change
 from radiobject.format.changes import Edit
 from radiobject.format.commit import Change, Commit
+from radiobject.format.exclusive import publish, require_exclusive
 from radiobject.format.journal import Journal
-from radiobject.format.layout import COLLECTIONS, ROOT, change_key, group_document, root_document, version_key
+from radiobject.format.layout import ROOT, change_key, root_document, version_key
 from radiobject.format.rebase import check_conflict
 from radiobject.storage import Storage
 
 __all__ = ["MAX_IDS_IN_COMMIT", "Transaction", "create_study"]
 
 MAX_IDS_IN_COMMIT = 10_000
-_RETRIES = 8
 _RACES = 100
-_probed: set[str] = set()
 
 
-def create_study(storage: Storage) -> None:
+def create_study(storage: Storage, *, single_writer: bool = False) -> None:
     """Write the study document if absent. `StudyExistsError` when a version is already committed here."""
+    require_exclusive(storage, single_writer=single_writer)
     catalog = Catalog(storage)
     if catalog.root() is not None:
-        if any(True for _ in _committed(storage)):
+        if _committed(storage):
             raise StudyExistsError(
                 storage.location.uri,
                 expected="a free place",
@@ -62,11 +60,8 @@ def create_study(storage: Storage) -> None:
             hint="Choose another URI.",
         )
     document = root_document(str(uuid.uuid4()))
-    if not storage.creates_exclusively:
-        storage.write(ROOT, document)
-        return
-    if not _uncertain(storage, ROOT, document) and catalog.root() is None:
-        raise StorageError(f"{storage.location.uri}/{ROOT}", expected="the study document", got="nothing")
+    if not publish(storage, ROOT, document, lambda held: held == document, single_writer=single_writer):
+        catalog.root()  # another creator was faster: its document serves, if it is one
 
 
 def _committed(storage: Storage) -> list[str]:
@@ -90,19 +85,8 @@ class Transaction:
         single_writer: bool = False,
         partial: bool = False,
     ) -> None:
-        if not storage.creates_exclusively:
-            if not single_writer:
-                raise ConcurrencyError(
-                    storage.location.uri,
-                    expected="a store with exclusive creation",
-                    got=storage.location.scheme,
-                    hint="Pass single_writer=True if you are sure to be the only writer.",
-                )
-            warnings.warn(
-                f"{storage.location.uri}: this store cannot tell two writers apart; "
-                "a second writer at the same time would lose changes",
-                stacklevel=3,
-            )
+        require_exclusive(storage, single_writer=single_writer)
+        self.single_writer = single_writer
         self.storage, self.base = storage, base
         self.operation, self.message, self.partial = operation, message, partial
         self.txn_id = secrets.token_hex(16)
@@ -110,7 +94,6 @@ class Transaction:
 
     def commit(self, *edits: Edit) -> Snapshot:
         """Make the edits, in this order, the next version; rebases on newer versions that do not conflict."""
-        _probe(self.storage)
         catalog = Catalog(self.storage)
         base = self.base
         first = base
@@ -127,7 +110,7 @@ class Transaction:
             draft = self._with_change(draft, change)
             self.storage.make_durable()
             data, sha256 = draft.to_bytes()
-            if _publish(self.storage, version_key(draft.version), data, self.txn_id):
+            if self._publish(draft.version, data):
                 commit = dataclasses.replace(draft, sha256=sha256)
                 catalog.write_hint(commit)
                 self._forget()
@@ -150,11 +133,19 @@ class Transaction:
             hint="Let fewer writers commit at once, or commit larger batches.",
         )
 
+    def _publish(self, number: int, data: bytes) -> bool:
+        where = f"{self.storage.location.uri}/{version_key(number)}"
+
+        def mine(held: bytes) -> bool:
+            return Commit.from_bytes(held, where).txn_id == self.txn_id
+
+        return publish(self.storage, version_key(number), data, mine, single_writer=self.single_writer)
+
     def _forget(self) -> None:
         """Drop the journal of a committed transaction; best effort, as clean-up takes what stays."""
         try:
             self.journal.discard()
-        except StorageError:
+        except RadiObjectError:
             measuring.add("journals_left")
 
     def _draft(self, base: Snapshot | None) -> Commit:
@@ -232,74 +223,10 @@ class Transaction:
                 raise CorruptObjectError(where, expected=f"{expected} bytes", got=f"{size}")
 
 
-def collection_groups(storage: Storage, path: str) -> None:
-    """Make a collection's folder, and the folder of all collections, Zarr groups that can be walked."""
-    for key in (COLLECTIONS, path):
-        storage.write(f"{key}/{ROOT}", group_document())
-
-
 def _nothing(catalog: Catalog) -> Snapshot:
     """What the first commit is applied to."""
     empty = Commit(0, None, None, "", "", "", "", "", "", Change(), None, {}, ())
     return Snapshot(catalog.storage, empty)
-
-
-def _publish(storage: Storage, key: str, data: bytes, txn_id: str) -> bool:
-    """Whether the version is ours now. The store's answer is not believed unless it is plain success."""
-    if not storage.creates_exclusively:
-        if storage.size(key) is not None:
-            return False
-        storage.write(key, data)
-        return True
-    failure: StorageError | None = None
-    for _ in range(_RETRIES):
-        try:
-            if storage.create(key, data):
-                return True
-        except StorageError as error:
-            failure = error
-        # taken, lost reply, timeout, 5xx: only the bytes that stand there can tell whose version it is
-        try:
-            return Commit.from_bytes(storage.read(key), f"{storage.location.uri}/{key}").txn_id == txn_id
-        except MissingObjectError:
-            continue
-    raise failure or StorageError(
-        f"{storage.location.uri}/{key}", expected="the version to be created", got=f"{_RETRIES} failures"
-    )
-
-
-def _uncertain(storage: Storage, key: str, data: bytes) -> bool:
-    try:
-        return storage.create(key, data)
-    except StorageError:
-        try:
-            return storage.read(key) == data
-        except MissingObjectError:
-            pass
-        raise
-
-
-def _probe(storage: Storage) -> None:
-    """Ask an object store once a process whether it honours conditional writes; some ignore them."""
-    place = storage.location
-    if place.is_local or place.scheme == "memory" or not storage.creates_exclusively or place.uri in _probed:
-        return
-    key = f"transactions/probe-{secrets.token_hex(8)}"
-    storage.create(key, b"first")
-    try:
-        honoured = not storage.create(key, b"second") and storage.read(key) == b"first"
-    except StorageError:
-        honoured = storage.read(key) == b"first"
-    finally:
-        storage.delete(key)
-    if not honoured:
-        raise ConcurrencyError(
-            place.uri,
-            expected="a server that honours If-None-Match",
-            got="one that overwrote an existing object",
-            hint="Use another server; two writers here would destroy each other's versions.",
-        )
-    _probed.add(place.uri)
 
 
 def _writer() -> str:

@@ -24,11 +24,12 @@ from radiobject.errors import (
 from radiobject.executor import Progress, progress_bar, run
 from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
+from radiobject.format.exclusive import collection_groups
 from radiobject.format.journal import matching, running
 from radiobject.format.layout import collection_path
 from radiobject.format.rows import select_rows
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
-from radiobject.format.transaction import Transaction, collection_groups, create_study
+from radiobject.format.transaction import Transaction, create_study
 from radiobject.ingest.axes import Axis4
 from radiobject.ingest.loading import load
 from radiobject.ingest.metadata import join_obs, subject_frame
@@ -104,7 +105,7 @@ def ingest(
     given = subject_frame(obs_meta)
     known = [] if given is None else given["obs_subject_id"].to_pylist()
     known += [] if base is None else base.table("obs_meta").ids()
-    sources = resolve(images, known, storage_options)
+    sources = resolve(images, known, location)
     held = held_volumes(base)
     sources = settle_conflicts(sources, held, on_conflict)
     if validate_alignment:
@@ -116,7 +117,7 @@ def ingest(
     settings = Settings(kinds, label_names, axis4, write or current().write, name)
     arrays = get_backend(name, location)
     if base is None:
-        create_study(storage)
+        create_study(storage, single_writer=single_writer)
     target = Target(storage, arrays, {c: _path_of(base, c) for c in images}, kinds, settings.write)
     transaction = Transaction(
         storage, base, "create" if base is None else "append", message, single_writer=single_writer
@@ -132,12 +133,12 @@ def ingest(
         collection_groups(storage, path)
 
     def work(source: Source) -> dict[str, Any]:
-        begun = time.monotonic()
+        begun, mark = time.monotonic(), fingerprint(source)
         try:
             loaded = load(
                 source.item, source.name, kinds[source.collection], axis4=axis4,
                 labels=label_names.get(source.collection), orientation=target.write.orientation,
-                storage_options=storage_options,
+                near=location,
             )  # fmt: skip
         except RadiObjectError:
             raise
@@ -147,7 +148,7 @@ def ingest(
         if on_conflict == "update" and held.get(source.obs_id, ("", ""))[1] == loaded.digest:
             return {"_unchanged": True}
         row = write_volume(loaded, source, target)
-        return {**row, "_fingerprint": fingerprint(source), "_seconds": time.monotonic() - begun}
+        return {**row, "_fingerprint": mark, "_seconds": time.monotonic() - begun}
 
     todo = [s for s in sources if s.obs_id not in outcome.rows]
     try:

@@ -46,7 +46,7 @@ def load(
     axis4: Axis4 = "auto",
     labels: Mapping[int, str] | None = None,
     orientation: OrientationConfig | None = None,
-    storage_options: Mapping[str, Any] | None = None,
+    near: Location | None = None,
 ) -> Loaded:
     """Read a path, a URL, a nibabel image or `(array, affine)`.
 
@@ -55,7 +55,7 @@ def load(
     """
     path = _path_of(item)
     if path is not None:
-        loaded = _from_file(path, kind, axis4, storage_options)
+        loaded = _from_file(path, kind, axis4, near)
     elif isinstance(item, tuple):
         loaded = _from_array(item[0], item[1], name, axis4)
     else:
@@ -103,13 +103,13 @@ def _is_as_in_file(image: Any) -> bool:
     return bool(np.array_equal(fresh.affine, image.affine) and fresh.header == image.header)
 
 
-def _from_file(path: str, kind: Kind, axis4: Axis4, options: Mapping[str, Any] | None) -> Loaded:
+def _from_file(path: str, kind: Kind, axis4: Axis4, near: Location | None) -> Loaded:
     reader = None
     if re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]+://", path) and not path.startswith("file://"):
 
         def reader(url: str) -> bytes:
             folder, _, key = url.rpartition("/")
-            return Storage(Location(folder, options)).read(key)
+            return Storage(near.beside(folder) if near else Location(folder)).read(key)
 
     image = read_nifti(path.removeprefix("file://"), axis4=axis4, reader=reader)
     extras = {"nifti": image.header, "nifti_lead": image.lead, "nifti_tail": image.tail}

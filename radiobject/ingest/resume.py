@@ -12,6 +12,7 @@ import google_crc32c
 
 from radiobject.errors import IntegrityError
 from radiobject.format.journal import Journal
+from radiobject.ingest.files import pair_names
 from radiobject.ingest.sources import Source
 from radiobject.storage import Storage, check_key
 
@@ -26,12 +27,23 @@ class Finished:
 
 
 def fingerprint(source: Source) -> str | None:
-    """Tells whether a local file changed between two runs; None where that cannot be told cheaply."""
-    if not isinstance(source.item, str) or not os.path.exists(source.item):
+    """Tells whether a local file, or either file of a pair, changed between two runs.
+
+    None where that cannot be told cheaply. Take it before the file is read: one that changes meanwhile must
+    look changed to the next run.
+    """
+    if not isinstance(source.item, str):
         return None
-    state = os.stat(source.item)
-    text = f"{os.path.abspath(source.item)}\0{state.st_size}\0{state.st_mtime_ns}"
-    return hashlib.sha256(text.encode()).hexdigest()
+    both = pair_names(source.item)
+    names = [source.item] if both is None else [n for half in both for n in half if os.path.exists(n)]
+    digest = hashlib.sha256()
+    try:
+        for name in names:
+            state = os.stat(name)
+            digest.update(f"{os.path.abspath(name)}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+    except OSError:
+        return None
+    return digest.hexdigest() if names else None
 
 
 def finished_rows(storage: Storage, txn_id: str, sources: Sequence[Source]) -> Finished:

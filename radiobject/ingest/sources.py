@@ -42,7 +42,7 @@ class Source:
 def resolve(
     images: Mapping[str, Any],
     subjects: Sequence[str] | None,
-    storage_options: Mapping[str, Any] | None = None,
+    near: Location | None = None,
 ) -> list[Source]:
     """One `Source` a volume, collections in the order given, files in natural order of their names.
 
@@ -63,7 +63,7 @@ def resolve(
             raise MetadataError(
                 "images", expected="collection names as text, no leading _", got=repr(collection)
             )
-        entries = list(_entries(collection, value, storage_options))
+        entries = list(_entries(collection, value, near))
         names = Counter(name for _, _, name in entries if name)
         if twice := [name for name, n in names.items() if n > 1]:
             raise DuplicateIdError(
@@ -93,11 +93,9 @@ def resolve(
     return found
 
 
-def _entries(
-    collection: str, value: Any, options: Mapping[str, Any] | None
-) -> Iterable[tuple[Any, str | None, str]]:
+def _entries(collection: str, value: Any, near: Location | None) -> Iterable[tuple[Any, str | None, str]]:
     if isinstance(value, str | os.PathLike):
-        for path in _expand(os.fspath(value), options):
+        for path in _expand(os.fspath(value), near):
             yield path, None, path
         return
     if _is_image(value) or _is_array_pair(value):
@@ -141,10 +139,10 @@ def _is_array_pair(value: Any) -> bool:
     )  # fmt: skip
 
 
-def _expand(text: str, options: Mapping[str, Any] | None) -> list[str]:
+def _expand(text: str, near: Location | None) -> list[str]:
     """The files that a glob, a folder or a single path stands for."""
     if _URL.match(text) and not text.startswith("file://"):
-        return _expand_url(text, options)
+        return _expand_url(text, near)
     text = os.path.expanduser(text.removeprefix("file://"))
     if os.path.isdir(text):
         found = [os.path.join(text, n) for n in os.listdir(text) if _is_nifti(n)]
@@ -164,13 +162,13 @@ def _expand(text: str, options: Mapping[str, Any] | None) -> list[str]:
     return sorted(found, key=_natural)
 
 
-def _expand_url(text: str, options: Mapping[str, Any] | None) -> list[str]:
+def _expand_url(text: str, near: Location | None) -> list[str]:
     if text.endswith(_NIFTI) and not _WILD.search(text):
         return [text]
     cut = _WILD.search(text)
     folder = text[: cut.start()].rpartition("/")[0] if cut else text.rstrip("/")
     pattern = text[len(folder) + 1 :].split("/") if cut else ["*"]
-    keys = [info.key for info in Storage(Location(folder, options)).list("")]
+    keys = [info.key for info in Storage(near.beside(folder) if near else Location(folder)).list("")]
     found = [
         f"{folder}/{key}"
         for key in keys

@@ -9,7 +9,8 @@ from typing import Any
 
 from radiobject.backends.base import Backend, Level, plan_array
 from radiobject.config import WriteConfig
-from radiobject.format.layout import ROOT, geometry_shape, group_document, volume_path
+from radiobject.format.exclusive import ensure_group
+from radiobject.format.layout import geometry_shape, volume_path
 from radiobject.format.meta import Kind, VolumeMeta, row_text, scaled_dtype
 from radiobject.format.ome import ome_attributes
 from radiobject.ingest.compression import settle_shuffle
@@ -49,7 +50,7 @@ def write_volume(loaded: Loaded, source: Source, target: Target) -> dict[str, An
     spec = plan_array(loaded.voxels.shape, loaded.voxels.dtype, meta.dims, target.write.tile, codec)
     spec = settle_shuffle(loaded.voxels, spec, codec)
     attrs = {"ome": _ome(meta, source.obs_id, statistics, loaded), "radiobject": meta.to_json()}
-    target.storage.write(f"{path.rpartition('/')[0]}/{ROOT}", group_document())
+    ensure_group(target.storage, path.rpartition("/")[0])
     writer = target.backend.create_volume(path, [Level("0", spec)], attrs, loaded.extras)
     try:
         for box in spec.shard_boxes():

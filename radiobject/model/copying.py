@@ -19,11 +19,12 @@ from radiobject.errors import CorruptObjectError, MetadataError
 from radiobject.executor import Progress, progress_bar, run
 from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
-from radiobject.format.layout import ROOT, collection_path, group_document, volume_path
+from radiobject.format.exclusive import collection_groups, ensure_group
+from radiobject.format.layout import collection_path, volume_path
 from radiobject.format.meta import row_meta
 from radiobject.format.schema import OBJECTS, SUBJECT_SCHEMA
 from radiobject.format.tables import unify
-from radiobject.format.transaction import Transaction, collection_groups, create_study
+from radiobject.format.transaction import Transaction, create_study
 from radiobject.location import Location
 from radiobject.model.study import Study
 from radiobject.storage import Storage, check_key
@@ -120,7 +121,7 @@ def _copy_volume(
 ) -> dict[str, Any]:
     """One volume at its new place: what its row has to say about that."""
     new = volume_path(path, job["obs_id"], secrets.token_hex(8), target.suffix)
-    storage.write(f"{new.rpartition('/')[0]}/{ROOT}", group_document())
+    ensure_group(storage, new.rpartition("/")[0])
     source = part.study.entry(part.collection).backend
     if source == target.name and job["_objects"]:
         origin = part.study.snapshot.storage

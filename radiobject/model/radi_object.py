@@ -262,7 +262,8 @@ class RadiObject(StudyView):
     def tag(self, name: str) -> None:
         """Give this version a name that `RadiObject(uri, version=name)` opens and clean-up respects."""
         self._refuse_view("tag")
-        create_tag(self._study.snapshot, name)
+        snapshot = self._study.snapshot
+        create_tag(snapshot.storage, name, snapshot.version, snapshot.commit.sha256)
 
     def _refuse_view(self, what: str) -> None:
         if self.is_view:

@@ -22,6 +22,7 @@ from radiobject.errors import (
     RadiObjectError,
     UnknownIdError,
 )
+from radiobject.forking import renew_on_fork
 from radiobject.format.catalog import Catalog, Snapshot
 from radiobject.format.commit import CollectionEntry
 from radiobject.format.meta import row_meta
@@ -45,6 +46,11 @@ class Study:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._backends: dict[str, Backend] = {}
+        self.renew()
+        renew_on_fork(self)
+
+    def renew(self) -> None:
+        """Make the lock anew, in a forked child."""
         self._lock = threading.Lock()
 
     @classmethod

@@ -94,7 +94,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, make_nifti: Callable[..., An
     )  # fmt: skip
     storage = Storage(Location(folder / "study"))
     base = Catalog(storage).latest()
-    create_tag(base, "first")
+    create_tag(base.storage, "first", base.version, base.commit.sha256)
     more = [f"s{i:05d}" for i in range(MAX_IDS_IN_COMMIT + 1)]
     rows = pa.table({"obs_subject_id": pa.array(more, pa.string())}, schema=SUBJECT_SCHEMA)
     base = Transaction(storage, base, "append", "many").commit(Edit(subjects=rows))

@@ -22,7 +22,7 @@ from radiobject.errors import (
     StorageError,
     StudyExistsError,
 )
-from radiobject.format import transaction
+from radiobject.format import exclusive, transaction
 from radiobject.format.changes import Edit
 from radiobject.format.transaction import Transaction
 from radiobject.location import Location
@@ -274,7 +274,7 @@ def test_a_server_that_ignores_conditions_is_refused(uri: str, monkeypatch: pyte
     storage.location.scheme = "s3"
     storage._call = RadiObject(uri)._study.snapshot.storage._call  # type: ignore[method-assign]
     with pytest.raises(ConcurrencyError, match="If-None-Match"):
-        transaction._probe(storage)
+        exclusive.require_exclusive(storage)
 
 
 def test_the_commit_says_who_when_and_what(uri: str) -> None:
