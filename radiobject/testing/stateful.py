@@ -46,6 +46,7 @@ class StudyMachine(RuleBasedStateMachine):
         self.history: dict[int, Contents] = {}
         self.oldest, self.serial = 1, 0
         self.tags: dict[str, int] = {}
+        self.kept: RadiObject | None = None
 
     @property
     def now(self) -> Contents:
@@ -88,6 +89,21 @@ class StudyMachine(RuleBasedStateMachine):
         first, second = RadiObject(self.uri), RadiObject(self.uri)
         self._append(first, data)
         self._append(second, data)
+
+    @rule()
+    def keep_a_handle(self) -> None:
+        """A notebook stays open."""
+        self.kept = RadiObject(self.uri)
+
+    @precondition(lambda self: self.kept is not None)
+    @rule(data=st.data())
+    def append_with_a_kept_handle(self, data: st.DataObject) -> None:
+        """However many versions and clean-ups later: it rebases, or is told that its version expired."""
+        assert self.kept is not None
+        try:
+            self._append(self.kept, data)
+        except SnapshotExpiredError:
+            self.kept = None
 
     @precondition(lambda self: self.now)
     @rule(data=st.data())
