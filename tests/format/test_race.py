@@ -23,7 +23,7 @@ RACE = """
 import dataclasses, json, multiprocessing, sys
 from radiobject.format.commit import Change, Commit
 from radiobject.format.layout import version_key
-from radiobject.format.transaction import _publish
+from radiobject.format.exclusive import publish
 from radiobject.location import Location
 from radiobject.storage import Storage
 
@@ -34,8 +34,9 @@ def racer(uri, number, barrier, rounds, wins):
     for version in range(1, rounds + 1):
         mine = dataclasses.replace(BASE, version=version, txn_id=f"{number}-{version}")
         data, _ = mine.to_bytes()
+        ours = lambda held: Commit.from_bytes(held, "").txn_id == mine.txn_id
         barrier.wait()
-        if _publish(storage, version_key(version), data, mine.txn_id):
+        if publish(storage, version_key(version), data, ours):
             wins.put((version, number))
 
 if __name__ == "__main__":
