@@ -17,6 +17,8 @@ from radiobject.errors import ExpressionError
 
 __all__ = ["Pruner", "columns_of", "rows_where"]
 
+_ROW = "_radiobject_row"
+
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
@@ -48,10 +50,11 @@ def columns_of(filter: pc.Expression, schema: pa.Schema, where: str) -> list[str
 def rows_where(rows: pa.Table, filter: pc.Expression, where: str) -> npt.NDArray[np.int64]:
     """Positions of the rows where `filter` is true; null is not. Raises `ExpressionError` on overflow."""
     try:
-        kept = ds.dataset(rows).to_table(columns={"kept": filter}, use_threads=False)["kept"]
+        numbered = rows.append_column(_ROW, pa.array(np.arange(rows.num_rows)))
+        kept = numbered.filter(filter)[_ROW]
     except pa.ArrowException as error:
         raise _uncomputable(where, error) from error
-    positions: npt.NDArray[np.int64] = pc.indices_nonzero(kept).to_numpy().astype(np.int64)
+    positions: npt.NDArray[np.int64] = kept.to_numpy().astype(np.int64)
     return positions
 
 
