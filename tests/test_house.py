@@ -42,7 +42,6 @@ FRONTS = {
     ("examples", "ingest"),
     ("examples", "export"),
     ("examples", ""),
-    ("model.radi_object", "format"),
 }
 
 THIRD_PARTY = {

@@ -88,7 +88,7 @@ class Edit:
         )
         known: set[str] | None = None
         if any("obs" in e.added for e in self.collections.values()):
-            known = {i for c in base.commit.collections for i in _ids(base.table("obs", c.name))}
+            known = {i for c in base.commit.collections for i in base.table("obs", c.name).ids()}
         added: set[str] = set()
         replaced: set[str] = set()
         removed: set[str] = set()
@@ -97,7 +97,7 @@ class Edit:
             entry = draft.collection(name)
             if entry is None:
                 raise (wrong or UnknownIdError)(f"collection {name!r}", expected="a collection to remove")
-            removed |= set(_ids(base.table("obs", name)))
+            removed |= set(base.table("obs", name).ids())
             draft = dataclasses.replace(
                 draft, collections=tuple(c for c in draft.collections if c is not entry)
             )
@@ -126,7 +126,7 @@ class Edit:
             if edit.updated is not None:
                 replaced |= set(edit.updated["obs_id"].to_pylist())
             if edit.dropped_columns:
-                replaced |= set(_ids(base.table("obs", name)))
+                replaced |= set(base.table("obs", name).ids())
             removed |= edit.removed
             draft = draft.with_collection(self._apply_collection(base, entry, edit, storage, wrong))
         for old, new in self.renamed_collections.items():
@@ -166,7 +166,7 @@ class Edit:
     ) -> tuple[Commit, list[str], list[str], list[str]]:
         table = base.table("obs_meta")
         parts = list(draft.tables.get("obs_meta", ()))
-        known = set(_ids(table)) if self.subjects is not None or self.removed_subjects else set()
+        known = set(table.ids()) if self.subjects is not None or self.removed_subjects else set()
         added: list[str] = []
         updated: list[str] = []
         if missing := self.removed_subjects - known:
@@ -228,7 +228,7 @@ class Edit:
             if existed and (edit.removed or name in edit.replaced):
                 table = base.table(name, entry.name)
                 gone = edit.removed
-                if name == "obs" and (missing := (gone | _keys(edit.replaced.get(name))) - set(_ids(table))):
+                if name == "obs" and (missing := (gone | _keys(edit.replaced.get(name))) - set(table.ids())):
                     raise (wrong or UnknownIdError)(
                         f"volumes {sorted(missing)[:5]}", expected=f"volumes of {entry.name!r}"
                     )
@@ -266,10 +266,6 @@ class Edit:
         if key not in self._parts:
             self._parts[key] = write_part(storage, table, rows)
         return self._parts[key]
-
-
-def _ids(table: Table) -> list[str]:
-    return table.ids()
 
 
 def _known_rows(

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from radiobject.errors import ConfigError
-from radiobject.format.catalog import Catalog, Snapshot
+from radiobject.format.catalog import Catalog
 from radiobject.format.changes import Edit
 from radiobject.format.integrity import named_keys
-from radiobject.format.journal import LIVE_SECONDS, Journal, running
+from radiobject.format.journal import LIVE_SECONDS, Journal, Running, running
 from radiobject.format.layout import TAGS, TRANSACTIONS, VERSIONS
 from radiobject.format.tags import tags
 from radiobject.format.transaction import Transaction
@@ -55,13 +55,16 @@ def cleanup(storage: Storage, *, keep: int, older_than: float = LIVE_SECONDS, fo
     kept = [
         catalog.snapshot(v) for v in sorted({*named, *range(snapshot.commit.oldest, snapshot.version + 1)})
     ]
-    cutoff = _cutoff(storage, kept, older_than)
+    now = _clock(storage)
+    committed = [one.commit.txn_id for one in kept]
+    live = [r for r in running(storage, committed) if now - r.newest < LIVE_SECONDS]
+    cutoff = min([now - older_than, *(r.begun - 1 for r in live if older_than > 0)])
     needed: set[str] = set()
     for one in kept:
         needed |= named_keys(one)
     # commits stay for good: a number that came free could be won again by a writer with an old handle, and
     # history would branch. They are small, and say which version expired.
-    keep_always = (f"{TAGS}/", f"{VERSIONS}/", *_live_volumes(storage, kept))
+    keep_always = (f"{TAGS}/", f"{VERSIONS}/", *_finished_volumes(storage, live))
     for info in storage.list(""):
         spared = info.key.startswith(keep_always) and not info.key.endswith(".tmp")
         if info.key not in needed and not spared and info.mtime <= cutoff:
@@ -71,25 +74,17 @@ def cleanup(storage: Storage, *, keep: int, older_than: float = LIVE_SECONDS, fo
     return report
 
 
-def _live_volumes(storage: Storage, kept: Iterable[Snapshot]) -> list[str]:
-    """Folders of volumes that a running write has finished, or has taken over from one that was cut off."""
-    committed = [snapshot.commit.txn_id for snapshot in kept]
-    paths = []
-    for live in running(storage, committed):
-        for rows in Journal(storage, live.txn_id).rows():
-            if "_path" in rows.schema.names:
-                paths += [f"{path}/" for path in rows["_path"].to_pylist()]
-    return paths
+def _finished_volumes(storage: Storage, live: Iterable[Running]) -> list[str]:
+    """Folders of volumes that running writes have finished, or have taken over from one that was cut off."""
+    tables = (rows for one in live for rows in Journal(storage, one.txn_id).rows())
+    return [f"{path}/" for rows in tables for path in rows["_path"].to_pylist()]
 
 
-def _cutoff(storage: Storage, kept: Iterable[Snapshot], older_than: float) -> float:
-    """Objects changed later than this stay. Times are the store's: hosts' clocks may be hours apart."""
+def _clock(storage: Storage) -> float:
+    """The time as the store tells it: hosts' clocks may be hours apart."""
     key = f"{TRANSACTIONS}/clock-{secrets.token_hex(8)}"
     storage.write(key, b"clock")
     try:
-        now = next(info.mtime for info in storage.list(TRANSACTIONS) if info.key == key)
+        return next(info.mtime for info in storage.list(TRANSACTIONS) if info.key == key)
     finally:
         storage.delete(key)
-    committed = [snapshot.commit.txn_id for snapshot in kept]
-    live = [r.begun for r in running(storage, committed) if now - r.newest < LIVE_SECONDS and older_than > 0]
-    return min([now - older_than, *(begun - 1 for begun in live)])

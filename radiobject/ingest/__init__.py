@@ -44,7 +44,7 @@ from radiobject.ingest.plan import (
     settle_conflicts,
     subject_rows,
 )
-from radiobject.ingest.resume import Finished, fingerprint, finished_rows
+from radiobject.ingest.resume import fingerprint, finished_rows
 from radiobject.ingest.sources import Source, resolve
 from radiobject.ingest.writing import Target, write_volume
 from radiobject.location import Location
@@ -197,11 +197,11 @@ def _path_of(base: Snapshot | None, collection: str) -> str:
     return collection_path(collection) if entry is None else entry.path
 
 
-def _take_over(outcome: _Outcome, finished: Finished) -> None:
-    outcome.rows.update(finished.rows)
-    outcome.resumed.update(finished.rows)
+def _take_over(outcome: _Outcome, finished: dict[str, dict[str, Any]]) -> None:
+    outcome.rows.update(finished)
+    outcome.resumed.update(finished)
     # this transaction's journal must hold them too: the earlier one may be cleaned up
-    outcome.pending.extend(finished.rows.values())
+    outcome.pending.extend(finished.values())
 
 
 def _take(outcome: _Outcome, source: Source, result: dict[str, Any] | Exception) -> None:

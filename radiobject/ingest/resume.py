@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import google_crc32c
@@ -16,14 +15,7 @@ from radiobject.ingest.files import pair_names
 from radiobject.ingest.sources import Source
 from radiobject.storage import Storage, check_key
 
-__all__ = ["Finished", "fingerprint", "finished_rows"]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Rows of finished volumes by obs_id."""
-
-    rows: dict[str, dict[str, Any]]
+__all__ = ["fingerprint", "finished_rows"]
 
 
 def fingerprint(source: Source) -> str | None:
@@ -46,8 +38,8 @@ def fingerprint(source: Source) -> str | None:
     return digest.hexdigest() if names else None
 
 
-def finished_rows(storage: Storage, txn_id: str, sources: Sequence[Source]) -> Finished:
-    """Volumes in the journal whose source is unchanged and whose every object is there, bit for bit.
+def finished_rows(storage: Storage, txn_id: str, sources: Sequence[Source]) -> dict[str, dict[str, Any]]:
+    """Rows by obs_id of journaled volumes whose source is unchanged and whose every object is there bit for bit.
 
     After a power cut a file may have its size and not its bytes: sizes alone would not do.
     """
@@ -58,7 +50,7 @@ def finished_rows(storage: Storage, txn_id: str, sources: Sequence[Source]) -> F
             mark = wanted.get(row["obs_id"])
             if mark is not None and row["_fingerprint"] == mark and _intact(storage, row):
                 rows[row["obs_id"]] = {k: v for k, v in row.items() if k != "_table"}
-    return Finished(rows)
+    return rows
 
 
 def _intact(storage: Storage, row: dict[str, Any]) -> bool:

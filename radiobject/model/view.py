@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiobject.errors import UnknownIdError
+from radiobject.format.integrity import validate
 from radiobject.model.collection import ILoc, Loc, VolumeCollection, filled, matching_rows
 from radiobject.model.dataframe import Dataframe, found_rows
 from radiobject.model.index import Index, select_labels
@@ -245,8 +246,6 @@ class StudyView:
 
     def validate(self, level: Literal["quick", "standard", "full"] = "quick", *, strict: bool = False) -> Any:
         """Check the study against its commit; see `radiobject.format.integrity`. `strict` raises."""
-        from radiobject.format.integrity import validate
-
         return validate(self._study.snapshot, level, strict=strict)
 
     @classmethod
