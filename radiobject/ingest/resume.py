@@ -39,7 +39,7 @@ def fingerprint(source: Source) -> str | None:
 
 
 def finished_rows(storage: Storage, txn_id: str, sources: Sequence[Source]) -> dict[str, dict[str, Any]]:
-    """Rows by obs_id of journaled volumes whose source is unchanged and whose every object is there bit for bit.
+    """Rows of journaled volumes, by obs_id: source unchanged, and every object there bit for bit.
 
     After a power cut a file may have its size and not its bytes: sizes alone would not do.
     """
