@@ -91,9 +91,28 @@ class Transaction:
         self.operation, self.message, self.partial = operation, message, partial
         self.txn_id = secrets.token_hex(16)
         self.journal = Journal(storage, self.txn_id)
+        self.staged: list[Edit] = []
+        self._interim: Snapshot | None = None
 
-    def commit(self, *edits: Edit) -> Snapshot:
-        """Make the edits, in this order, the next version; rebases on newer versions that do not conflict."""
+    def stage(self, edit: Edit) -> Snapshot:
+        """Make an edit part of the next version, and show what that would be; nobody else sees it yet.
+
+        The snapshot has the number of the version to come; only `commit` makes it one.
+        """
+        catalog = Catalog(self.storage)
+        step = self._interim or self.base or _nothing(catalog)
+        draft = self._draft(self.base) if self._interim is None else self._interim.commit
+        draft, _ = edit.apply(step, draft, self.storage, rebased=False)
+        self.staged.append(edit)
+        self._interim = Snapshot(self.storage, draft)
+        return self._interim
+
+    def commit(self, *more: Edit) -> Snapshot:
+        """Make what was staged and `more`, in this order, the next version.
+
+        Rebases on newer versions that do not conflict; else `ConflictError`.
+        """
+        edits = (*self.staged, *more)
         catalog = Catalog(self.storage)
         base = self.base
         first = base
@@ -102,9 +121,9 @@ class Transaction:
             draft, change = self._draft(base), Change()
             step = base or _nothing(catalog)
             for edit in edits:
-                draft, more = edit.apply(step, draft, self.storage, rebased=rebased)
+                draft, effect = edit.apply(step, draft, self.storage, rebased=rebased)
                 # the next edit sees what this one made, though nobody else does yet
-                step, change = Snapshot(self.storage, draft), change | more
+                step, change = Snapshot(self.storage, draft), change | effect
             if not rebased:
                 self._verify(edits)
             draft = self._with_change(draft, change)

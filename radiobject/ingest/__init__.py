@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,7 +30,6 @@ from radiobject.format.layout import collection_path
 from radiobject.format.rows import select_rows
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction, create_study
-from radiobject.ingest.axes import Axis4
 from radiobject.ingest.loading import load
 from radiobject.ingest.metadata import join_obs, subject_frame
 from radiobject.ingest.plan import (
@@ -46,9 +45,10 @@ from radiobject.ingest.plan import (
 )
 from radiobject.ingest.resume import fingerprint, finished_rows
 from radiobject.ingest.sources import Source, resolve
-from radiobject.ingest.writing import Target, write_volume
 from radiobject.location import Location
 from radiobject.storage import Storage
+from radiobject.writing.loaded import Axis4
+from radiobject.writing.volume import Target, write_volume
 
 __all__ = ["ingest"]
 
@@ -89,10 +89,12 @@ def ingest(
     backend: str | None = None,
     storage_options: dict[str, Any] | None = None,
     single_writer: bool = False,
+    finish: Callable[[Transaction, Edit], Snapshot] = Transaction.commit,
 ) -> Snapshot:
     """Write every source as a volume and commit them together; see `RadiObject.from_niftis`.
 
-    With `base` the volumes join that version of an existing study. Returns the new snapshot.
+    With `base` the volumes join that version of an existing study. `finish` commits, or puts off committing.
+    Returns the new snapshot.
     """
     if errors not in ("raise", "collect"):
         raise MetadataError("errors=", expected="'raise' or 'collect'", got=repr(errors))
@@ -166,7 +168,7 @@ def ingest(
     if base is not None and not outcome.rows and not outcome.failures and subjects is None:
         transaction.journal.discard()
         return base  # every source was there already: no new version says so
-    return transaction.commit(_edit(sources, outcome, target, subjects, obs or {}, name, held))
+    return finish(transaction, _edit(sources, outcome, target, subjects, obs or {}, name, held))
 
 
 def _check_obs(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from radiobject.errors import AxisAmbiguousError, ConfigError, SourceCorruptError, SourceUnsupportedError
+from radiobject.writing.loaded import Axis4
 
-__all__ = ["Axis4", "HeaderAxes"]
-
-Axis4 = Literal["auto", "time", "channel"]
+__all__ = ["HeaderAxes"]
 
 _UNITS = {8: "s", 16: "ms", 24: "us", 32: "hz", 40: "ppm", 48: "rads"}
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from radiobject.backends.base import DTYPES
 from radiobject.config import OrientationConfig
-from radiobject.errors import AxisAmbiguousError, GeometryError, SourceUnsupportedError
-from radiobject.format.layout import to_disk, to_python
-from radiobject.format.meta import Kind, Label, VolumeMeta
-from radiobject.geometry.affine import Affine
-from radiobject.ingest.axes import Axis4
+from radiobject.format.meta import Kind, Label
 from radiobject.ingest.nifti import read_nifti
 from radiobject.location import Location
 from radiobject.storage import Storage
+from radiobject.writing.loaded import Axis4, Loaded, refuse_float_labels, reoriented
+from radiobject.writing.objects import from_object
 
-__all__ = ["Loaded", "load"]
-
-_UNITS = {"sec": ("s", 1.0), "msec": ("ms", 1e-3), "usec": ("us", 1e-6)}
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A source in memory: voxels in disk order (stored values), meta, bytes kept beside, content digest."""
-
-    voxels: npt.NDArray[Any]
-    meta: VolumeMeta
-    extras: dict[str, bytes]
-    digest: str
+__all__ = ["load"]
 
 
 def load(
@@ -48,7 +31,7 @@ def load(
     orientation: OrientationConfig | None = None,
     near: Location | None = None,
 ) -> Loaded:
-    """Read a path, a URL, a nibabel image or `(array, affine)`.
+    """Read a path, a URL, or an object in memory that `from_object` takes.
 
     An image that nibabel has open on an unchanged file is read from that file, so that its stored integers
     and header survive. Raises from the `SourceError` branch only.
@@ -56,24 +39,15 @@ def load(
     path = _path_of(item)
     if path is not None:
         loaded = _from_file(path, kind, axis4, near)
-    elif isinstance(item, tuple):
-        loaded = _from_array(item[0], item[1], name, axis4)
     else:
-        loaded = _from_image(item, name, axis4)
-    meta = replace(loaded.meta, kind=kind)
-    if kind == "label":
-        if loaded.voxels.dtype.kind not in "iu":
-            raise SourceUnsupportedError(
-                name,
-                expected="integers for a label map",
-                got=str(loaded.voxels.dtype),
-                hint="Cast the labels to integers, or take this collection out of labels=.",
-            )
-        if labels:
-            meta = replace(meta, labels=tuple(Label(v, t) for v, t in sorted(labels.items())))
+        loaded = from_object(item, name, axis4)
+    meta = replace(loaded.meta, kind=kind, labels=loaded.meta.labels if kind == "label" else ())
+    refuse_float_labels(meta, loaded.voxels.dtype, name)
+    if kind == "label" and labels:
+        meta = replace(meta, labels=tuple(Label(v, t) for v, t in sorted(labels.items())))
     loaded = replace(loaded, meta=meta)
     if orientation is not None and orientation.reorient_on_load:
-        loaded = _reoriented(loaded, orientation)
+        loaded = reoriented(loaded, orientation)
     return loaded
 
 
@@ -117,78 +91,3 @@ def _from_file(path: str, kind: Kind, axis4: Axis4, near: Location | None) -> Lo
     meta = image.meta(kind)
     meta = replace(meta, source=replace(meta.source, extras=tuple(extras)))
     return Loaded(image.voxels, meta, extras, image.digest)
-
-
-def _from_array(
-    array: npt.NDArray[Any], affine: Any, name: str, axis4: Axis4, time_step: float | None = None,
-    time_unit: str | None = None,
-) -> Loaded:  # fmt: skip
-    dims = _array_dims(array.ndim, axis4, name, timed=time_step is not None or time_unit is not None)
-    if array.dtype == bool:
-        array = array.astype("u1")
-    elif array.dtype == np.float16:
-        array = array.astype("f4")
-    if array.dtype.newbyteorder("=").str[1:] not in DTYPES or array.dtype.kind not in "iuf":
-        raise SourceUnsupportedError(name, expected=f"one of {', '.join(DTYPES)}", got=str(array.dtype))
-    if 0 in array.shape:
-        raise SourceUnsupportedError(
-            name, expected="at least one voxel along each axis", got=str(array.shape)
-        )
-    try:
-        world = Affine(np.eye(4) if affine is None else np.asarray(affine, dtype=np.float64))
-    except GeometryError as error:
-        raise SourceUnsupportedError(name, got=str(error), hint="Give the affine as a 4x4 matrix.") from error
-    voxels = np.ascontiguousarray(to_disk(array, dims)).astype(array.dtype.newbyteorder("="), copy=False)
-    digest = hashlib.sha256(f"{voxels.dtype.str}{voxels.shape}{world.matrix.tolist()}".encode())
-    digest.update(voxels.data if voxels.flags.c_contiguous else voxels.tobytes())
-    meta = VolumeMeta(world, dims, time_step=time_step, time_unit=time_unit)
-    return Loaded(voxels, meta, {}, digest.hexdigest())
-
-
-def _array_dims(ndim: int, axis4: Axis4, name: str, *, timed: bool) -> tuple[str, ...]:
-    if ndim == 3:
-        return ("z", "y", "x")
-    if ndim == 4:
-        axis = "time" if axis4 == "auto" and timed else axis4
-        if axis == "auto":
-            raise AxisAmbiguousError(
-                name,
-                expected="to be told what the fourth axis is",
-                got="axis4='auto'",
-                hint="Pass axis4='time' or axis4='channel'.",
-            )
-        return ("t" if axis == "time" else "c", "z", "y", "x")
-    if ndim == 5:
-        return ("t", "c", "z", "y", "x")
-    raise SourceUnsupportedError(
-        name, expected="an array of 3 to 5 axes (x, y, z[, t][, c])", got=f"{ndim} axes"
-    )
-
-
-def _from_image(image: Any, name: str, axis4: Axis4) -> Loaded:
-    array = np.asanyarray(image.dataobj)
-    step = unit = None
-    if array.ndim == 4 and hasattr(image.header, "get_xyzt_units"):
-        word = image.header.get_xyzt_units()[1]
-        zoom = float(image.header.get_zooms()[3])
-        if word in _UNITS or zoom not in (0.0, 1.0):
-            unit, factor = _UNITS.get(word, (None, 1.0))
-            step = zoom * factor or None
-    return _from_array(array, image.affine, name, axis4, step, unit)
-
-
-def _reoriented(loaded: Loaded, orientation: OrientationConfig) -> Loaded:
-    """Voxels flipped and permuted, never resampled, to the target; the affine follows exactly."""
-    meta = loaded.meta
-    view = to_python(loaded.voxels, meta.dims)
-    turn = meta.affine.reorientation(orientation.canonical_target, view.shape[:3])
-    if turn.perm == (0, 1, 2) and not any(turn.flips):
-        return loaded
-    voxels = np.ascontiguousarray(to_disk(turn.apply(view), meta.dims))
-    meta = replace(
-        meta,
-        affine=turn.affine,
-        original_affine=meta.affine if orientation.store_original_affine else None,
-        source=replace(meta.source, exact=False),
-    )
-    return replace(loaded, voxels=voxels, meta=meta)

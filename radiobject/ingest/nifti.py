@@ -27,7 +27,7 @@ from radiobject.errors import (
 )
 from radiobject.format.meta import Label, Scaling, SourceInfo, VolumeMeta
 from radiobject.geometry.affine import Affine
-from radiobject.ingest.axes import Axis4, HeaderAxes
+from radiobject.ingest.axes import HeaderAxes
 from radiobject.ingest.caret import CARET, CIFTI, caret_labels, extensions
 from radiobject.ingest.files import (
     PEEK_BYTES,
@@ -40,6 +40,7 @@ from radiobject.ingest.files import (
     pair_names,
 )
 from radiobject.ingest.gzipped import gunzip, gunzip_start, is_gzip
+from radiobject.writing.loaded import Axis4
 
 __all__ = ["PEEK_BYTES", "Axis4", "NiftiGeometry", "NiftiImage", "guess_kind", "peek_nifti", "read_nifti"]
 

@@ -16,9 +16,9 @@ from radiobject.errors import AlignmentError, DuplicateIdError, MetadataError
 from radiobject.format.catalog import Snapshot
 from radiobject.format.meta import Kind
 from radiobject.format.rows import differing_rows
-from radiobject.ingest.axes import Axis4
 from radiobject.ingest.metadata import refuse_subjects_without_row
 from radiobject.ingest.sources import Source
+from radiobject.writing.loaded import Axis4
 
 __all__ = [
     "OnConflict",

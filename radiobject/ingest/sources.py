@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from radiobject.errors import DuplicateIdError, MetadataError, SourceError, SourceNotFoundError
 from radiobject.location import Location
 from radiobject.storage import Storage
+from radiobject.writing.objects import is_array_pair, is_object
 
 __all__ = ["Source", "resolve"]
 
@@ -28,7 +27,7 @@ _RUN = re.compile(r"(?:^|_)run-(\d+)(?:_|$)")
 
 @dataclass(frozen=True)
 class Source:
-    """One future volume. `item` is a path or URL, a nibabel image, or (array, affine)."""
+    """One future volume. `item` is a path or URL, or an object that `from_object` takes."""
 
     collection: str
     obs_subject_id: str
@@ -98,7 +97,7 @@ def _entries(collection: str, value: Any, near: Location | None) -> Iterable[tup
         for path in _expand(os.fspath(value), near):
             yield path, None, path
         return
-    if _is_image(value) or _is_array_pair(value):
+    if is_object(value):
         value = [value]
     if not isinstance(value, Iterable):
         raise MetadataError(
@@ -108,7 +107,7 @@ def _entries(collection: str, value: Any, near: Location | None) -> Iterable[tup
         )
     for entry in value:
         item, subject = entry, None
-        if isinstance(entry, tuple) and len(entry) == 2 and not _is_array_pair(entry):
+        if isinstance(entry, tuple) and len(entry) == 2 and not is_array_pair(entry):
             item, subject = entry
             if not isinstance(subject, str) or not subject:
                 raise MetadataError(
@@ -117,26 +116,15 @@ def _entries(collection: str, value: Any, near: Location | None) -> Iterable[tup
         if isinstance(item, str | os.PathLike):
             path = os.fspath(item)
             yield path, subject, path
-        elif _is_image(item) or _is_array_pair(item):
-            yield item, subject, ""
+        elif is_object(item):
+            yield item, subject or getattr(item, "obs_subject_id", None), ""
         else:
             raise SourceError(
                 f"images[{collection!r}]",
-                expected="a path, a nibabel image or (array, affine)",
+                expected="a path, (array, affine), a nibabel image, a Volume or a DataArray",
                 got=type(item).__name__,
                 hint="An array needs its 4x4 affine beside it (None for voxels of 1 mm).",
             )
-
-
-def _is_image(value: Any) -> bool:
-    return hasattr(value, "dataobj") and hasattr(value, "affine")
-
-
-def _is_array_pair(value: Any) -> bool:
-    return (
-        isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], np.ndarray)
-        and not isinstance(value[1], str)
-    )  # fmt: skip
 
 
 def _expand(text: str, near: Location | None) -> list[str]:

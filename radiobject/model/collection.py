@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 
 from radiobject.errors import SelectionError, UnknownIdError
 from radiobject.executor import Progress
+from radiobject.format.changes import Edit
 from radiobject.format.tables import Table
 from radiobject.model.copying import Chosen, copy_study
 from radiobject.model.dataframe import Dataframe
 from radiobject.model.index import Index, select_labels, select_positions
 from radiobject.model.joined import found_volumes
 from radiobject.model.partners import same_grid
-from radiobject.model.study import Study
+from radiobject.model.study import Study, split_collection
 from radiobject.model.volume import Volume
 
 __all__ = ["ILoc", "Loc", "VolumeCollection", "filled", "matching_rows"]
@@ -49,6 +50,15 @@ class Loc(Generic[V]):
         return picked
 
 
+class Owner(Protocol):
+    """Who commits a change of a collection: the RadiObject it was taken from, which then shows it too."""
+
+    def _change(self, operation: str, edit: Edit, message: str) -> Any: ...
+
+    @property
+    def _study(self) -> Study: ...
+
+
 class VolumeCollection:
     """Volumes of one kind (a modality, a series, a segmentation) with one row of `obs` each.
 
@@ -56,10 +66,49 @@ class VolumeCollection:
     that keeps the order of the collection. Nothing is read before voxels are indexed.
     """
 
-    def __init__(self, study: Study, name: str, positions: npt.NDArray[np.int64] | None = None) -> None:
-        self._study, self.name = study, name
+    def __init__(
+        self,
+        uri: str | os.PathLike[str],
+        *,
+        version: int | str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        place, name = split_collection(os.fspath(uri))
+        study = Study.at(place, version, None, storage_options)
+        if name is None and len(study.names) != 1:
+            raise SelectionError(
+                f"VolumeCollection({place!r})",
+                expected="a study with one collection, or uri#name",
+                got=f"{len(study.names)}: {list(study.names)}",
+            )
+        self._set(study, study.names[0] if name is None else name, None, None)
+
+    def _set(
+        self,
+        study: Study,
+        name: str,
+        positions: npt.NDArray[np.int64] | None,
+        owner: Owner | None,
+    ) -> None:
+        self._study, self.name, self._owner = study, name, owner
         self._entry = study.entry(name)
         self._positions = positions
+
+    @classmethod
+    def _of(
+        cls,
+        study: Study,
+        name: str,
+        positions: npt.NDArray[np.int64] | None = None,
+        owner: Owner | None = None,
+    ) -> Self:
+        """A collection of an open study, or a view of it; a change of it goes through `owner`."""
+        made = cls.__new__(cls)
+        made._set(study, name, positions, owner)
+        return made
+
+    def _view(self, positions: npt.NDArray[np.int64]) -> Self:
+        return self._of(self._study, self.name, positions, self._owner)
 
     @property
     def uri(self) -> str | None:
@@ -162,7 +211,7 @@ class VolumeCollection:
             positions = np.intersect1d(positions, matching_rows(self._study.obs(self.name), columns))
         if len(positions) == 1:
             return self._study.volume(self.name, int(positions[0]))
-        return VolumeCollection(self._study, self.name, positions)
+        return self._view(positions)
 
     def filter(self, expression: str | pc.Expression) -> VolumeCollection:
         """A view of the volumes whose row fits, such as `filter("age > 40 and session == 'pre'")`.
@@ -174,7 +223,7 @@ class VolumeCollection:
         """
         positions = self._rows()
         found = found_volumes(self._study, self.name, expression)
-        return VolumeCollection(self._study, self.name, positions[np.isin(positions, found)])
+        return self._view(positions[np.isin(positions, found)])
 
     def groupby_subject(self) -> Iterator[tuple[str, VolumeCollection]]:
         """`(subject, view of its volumes)`, subjects in order of first appearance."""
@@ -183,20 +232,20 @@ class VolumeCollection:
         for position, subject in zip(rows, self.obs_subject_ids, strict=True):
             groups.setdefault(subject, []).append(int(position))
         for subject, positions in groups.items():
-            yield subject, VolumeCollection(self._study, self.name, np.array(positions, dtype=np.int64))
+            yield subject, self._view(np.array(positions, dtype=np.int64))
 
     def head(self, n: int = 5) -> VolumeCollection:
         """The first `n` volumes."""
-        return VolumeCollection(self._study, self.name, self._rows()[: max(n, 0)])
+        return self._view(self._rows()[: max(n, 0)])
 
     def tail(self, n: int = 5) -> VolumeCollection:
         """The last `n` volumes."""
-        return VolumeCollection(self._study, self.name, self._rows()[max(len(self) - max(n, 0), 0) :])
+        return self._view(self._rows()[max(len(self) - max(n, 0), 0) :])
 
     def sample(self, n: int, seed: int | None = None) -> VolumeCollection:
         """`n` volumes at random, in the collection's order; the same ones for the same seed."""
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[: max(n, 0)])
-        return VolumeCollection(self._study, self.name, self._rows()[chosen])
+        return self._view(self._rows()[chosen])
 
     def write(
         self,
@@ -214,7 +263,7 @@ class VolumeCollection:
             os.fspath(uri), [chosen], [(self._study, self.subjects.to_list())], backend=backend,
             storage_options=dict(storage_options or {}), workers=workers, progress=progress, message=message,
         )  # fmt: skip
-        return VolumeCollection(Study(snapshot), self.name)
+        return VolumeCollection._of(Study(snapshot), self.name)
 
     def _rows(self) -> npt.NDArray[np.int64]:
         if self._positions is None:
@@ -228,7 +277,7 @@ class VolumeCollection:
         if isinstance(picked, int):
             row = picked if self._positions is None else int(self._positions[picked])
             return self._study.volume(self.name, row)
-        return VolumeCollection(self._study, self.name, self._rows()[picked])
+        return self._view(self._rows()[picked])
 
     def __len__(self) -> int:
         return self._entry.n_volumes if self._positions is None else len(self._positions)

@@ -9,16 +9,14 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from radiobject.config import WriteConfig
-from radiobject.errors import ConfigError, CorruptObjectError, ViewError
 from radiobject.executor import Progress
 from radiobject.format.changes import Edit
 from radiobject.format.tags import create_tag
-from radiobject.format.transaction import Transaction
 from radiobject.model.collection import VolumeCollection
 from radiobject.model.copying import Chosen, copy_study
 from radiobject.model.partners import split_subjects
 from radiobject.model.removal import removal
-from radiobject.model.study import Study, split_pin
+from radiobject.model.study import Study
 from radiobject.model.view import StudyView
 
 __all__ = ["RadiObject"]
@@ -44,16 +42,7 @@ class RadiObject(StudyView):
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        text, pinned, digest = split_pin(os.fspath(uri))
-        if version is not None and pinned is not None and version != pinned:
-            raise ConfigError(
-                f"{uri}", expected=f"version {pinned}, as the URI says", got=f"version={version}"
-            )
-        study = Study.open(text, pinned if version is None else version, backend, dict(storage_options or {}))
-        found = study.snapshot.commit.sha256
-        if digest is not None and not found.startswith(digest):
-            raise CorruptObjectError(f"{uri}", expected=f"commit {digest}", got=found[: len(digest)])
-        self._set(study, None, None, ())
+        self._set(Study.at(uri, version, backend, storage_options), None, None, ())
 
     @classmethod
     def from_niftis(
@@ -147,9 +136,9 @@ class RadiObject(StudyView):
         location = self._study.location
         snapshot = ingest(
             location.uri, images, obs_meta, base=self._study.snapshot, on_conflict=on_conflict,
-            storage_options=location.options, **options,
+            storage_options=location.options, finish=self._study.finish, **options,
         )  # fmt: skip
-        self._set(Study(snapshot), None, None, ())
+        self._set(self._study.after(snapshot), None, None, ())
         return self
 
     def delete(
@@ -251,25 +240,8 @@ class RadiObject(StudyView):
         )  # fmt: skip
         return cls._of(Study(snapshot))
 
-    def _change(self, operation: str, edit: Edit, message: str) -> RadiObject:
-        """Commit an edit; this handle then shows the new version."""
-        self._refuse_view(operation)
-        snapshot = self._study.snapshot
-        made = Transaction(snapshot.storage, snapshot, operation, message).commit(edit)
-        self._set(Study(made), None, None, ())
-        return self
-
     def tag(self, name: str) -> None:
         """Give this version a name that `RadiObject(uri, version=name)` opens and clean-up respects."""
         self._refuse_view("tag")
         snapshot = self._study.snapshot
         create_tag(snapshot.storage, name, snapshot.version, snapshot.commit.sha256)
-
-    def _refuse_view(self, what: str) -> None:
-        if self.is_view:
-            raise ViewError(
-                f"{what}() on a view of {self._study.location.uri}",
-                expected="the whole study",
-                got="a view",
-                hint="Call it on RadiObject(uri).",
-            )

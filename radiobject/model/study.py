@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from radiobject.backends import get_backend
 from radiobject.backends.base import Backend
 from radiobject.errors import (
     CapabilityError,
+    ConfigError,
     CorruptObjectError,
     MissingObjectError,
     RadiObjectError,
@@ -24,16 +25,18 @@ from radiobject.errors import (
 )
 from radiobject.forking import renew_on_fork
 from radiobject.format.catalog import Catalog, Snapshot
+from radiobject.format.changes import Edit
 from radiobject.format.commit import CollectionEntry
 from radiobject.format.meta import row_meta
 from radiobject.format.tables import Table
 from radiobject.format.tags import read_tag
+from radiobject.format.transaction import Transaction
 from radiobject.location import Location
 from radiobject.model.index import Index
 from radiobject.model.volume import Volume
 from radiobject.storage import Storage, check_key
 
-__all__ = ["ObsRow", "Study", "split_pin"]
+__all__ = ["ObsRow", "Study", "split_collection", "split_pin"]
 
 _PIN = re.compile(r"^(?P<uri>.*?)@(?P<version>\d+)(?:#sha256:(?P<hash>[0-9a-f]{6,64}))?$")
 
@@ -78,6 +81,42 @@ class Study:
                 hint="Leave backend= out: the study knows its own.",
             )
         return cls(snapshot)
+
+    @classmethod
+    def at(
+        cls,
+        uri: str | os.PathLike[str],
+        version: int | str | None = None,
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> Study:
+        """`open` for a URI that may be pinned: `study@7`, `study@7#sha256:ab12...`.
+
+        Raises `ConfigError` for two different versions, `CorruptObjectError` for another commit.
+        """
+        text, pinned, digest = split_pin(os.fspath(uri))
+        if version is not None and pinned is not None and version != pinned:
+            raise ConfigError(
+                f"{uri}", expected=f"version {pinned}, as the URI says", got=f"version={version}"
+            )
+        study = cls.open(text, pinned if version is None else version, backend, dict(storage_options or {}))
+        found = study.snapshot.commit.sha256
+        if digest is not None and not found.startswith(digest):
+            raise CorruptObjectError(f"{uri}", expected=f"commit {digest}", got=found[: len(digest)])
+        return study
+
+    def changed(self, operation: str, edit: Edit, message: str = "") -> Study:
+        """The study after one more commit."""
+        transaction = Transaction(self.snapshot.storage, self.snapshot, operation, message)
+        return self.after(self.finish(transaction, edit))
+
+    def finish(self, transaction: Transaction, edit: Edit) -> Snapshot:
+        """Commit a transaction that began on this study; inside `radi.transaction()` it is staged instead."""
+        return transaction.commit(edit)
+
+    def after(self, snapshot: Snapshot) -> Study:
+        """The study at a newer snapshot, for whoever goes on with it."""
+        return Study(snapshot)
 
     @property
     def location(self) -> Location:
@@ -140,7 +179,7 @@ class Study:
         """Open the volume in row `position` of a collection; costs no request once its rows are in memory."""
         obs_id, subject, path, hint, text, matrix = self.obs(name).record(position, _OPENING)
         handle = self.backend(self.entry(name).backend).open_volume(check_key(path), hint)
-        return Volume(
+        return Volume._of(
             handle,
             row_meta(text),
             matrix or (),
@@ -191,3 +230,15 @@ def split_pin(uri: str) -> tuple[str, int | None, str | None]:
     if match is None or os.path.exists(uri):
         return uri, None, None
     return match["uri"], int(match["version"]), match["hash"]
+
+
+def split_collection(uri: str) -> tuple[str, str | None]:
+    """`study#T1w` as (study, collection); a pin's hash is none, and a path that exists is no collection.
+
+    >>> split_collection("study@7#T1w")
+    ('study@7', 'T1w')
+    """
+    place, mark, name = uri.rpartition("#")
+    if not mark or not place or not name or name.startswith("sha256:") or os.path.exists(uri):
+        return uri, None
+    return place, name

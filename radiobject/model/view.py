@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.errors import UnknownIdError
+from radiobject.errors import UnknownIdError, ViewError
+from radiobject.format.changes import Edit
 from radiobject.format.integrity import validate
 from radiobject.model.collection import ILoc, Loc, VolumeCollection, filled, matching_rows
 from radiobject.model.dataframe import Dataframe, found_rows
@@ -225,7 +226,7 @@ class StudyView:
         if name not in self.collection_names:
             raise UnknownIdError(f"collection {name!r}", expected=f"one of {list(self.collection_names)}")
         if not self.is_view:
-            return VolumeCollection(self._study, name)
+            return VolumeCollection._of(self._study, name, None, self)
         positions = None
         if self._positions is not None:
             positions = self._study.positions_of_subjects(name, self.obs_subject_ids)
@@ -233,7 +234,7 @@ class StudyView:
             table = self._study.obs(name)
             fitting = matching_rows(table, filled(table, where))
             positions = fitting if positions is None else np.intersect1d(positions, fitting)
-        return VolumeCollection(self._study, name, positions)
+        return VolumeCollection._of(self._study, name, positions, self)
 
     def get_volume(self, obs_id: str) -> Volume:
         """The volume of that id, in whichever collection it is."""
@@ -247,6 +248,21 @@ class StudyView:
     def validate(self, level: Literal["quick", "standard", "full"] = "quick", *, strict: bool = False) -> Any:
         """Check the study against its commit; see `radiobject.format.integrity`. `strict` raises."""
         return validate(self._study.snapshot, level, strict=strict)
+
+    def _change(self, operation: str, edit: Edit, message: str = "") -> Self:
+        """Commit an edit; this handle then shows the new version."""
+        self._refuse_view(operation)
+        self._set(self._study.changed(operation, edit, message), None, None, ())
+        return self
+
+    def _refuse_view(self, what: str) -> None:
+        if self.is_view:
+            raise ViewError(
+                f"{what}() on a view of {self._study.location.uri}",
+                expected="the whole study",
+                got="a view",
+                hint="Call it on RadiObject(uri).",
+            )
 
     @classmethod
     def _of(cls, study: Study) -> Self:

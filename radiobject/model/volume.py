@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
 
-from radiobject.config import SliceOrientation
+from radiobject.config import SliceOrientation, WriteConfig
 from radiobject.errors import SelectionError
 from radiobject.format.layout import to_disk
+from radiobject.format.meta import Kind
 from radiobject.geometry.planes import Plane, to_display
 from radiobject.geometry.resample import Grid, grid_around, grid_spaced
 from radiobject.model.anatomy import plane_index
+from radiobject.model.held import HeldHandle
 from radiobject.model.orientation import OrientationInfo, chunk_orientation, orientation_of
 from radiobject.model.resampling import ResampledHandle, grid_like, settled_order
+from radiobject.model.single import open_single, write_single
 from radiobject.model.slicing import Region
 from radiobject.model.summary import (
     Histogram,
@@ -27,21 +30,94 @@ from radiobject.model.summary import (
     stored_statistics,
 )
 from radiobject.model.voxels import Voxels
+from radiobject.writing.loaded import Axis4, Loaded, from_array, refuse_float_labels
+from radiobject.writing.objects import is_nifti_name
 
 __all__ = ["Volume"]
 
 
 class Volume(Voxels):
-    """One volume of a study, opened without reading it.
+    """One volume: `Volume(uri)` opens one by its URL, read-only; those of a study come from its collections.
 
-    Indexing is NumPy's, in voxels, axes x, y, z[, t][, c], and reads only the chunks it needs. Values are
-    scaled as the source says (`raw=True` in `to_numpy` gives stored ones); labels never are. The result
-    owns its memory. `affine` maps voxel centres to RAS+ millimetres.
+    Opening reads metadata, no voxel. Indexing is NumPy's, in voxels, axes x, y, z[, t][, c], and reads only
+    the chunks it needs. Values are scaled as the source says (`raw=True` in `to_numpy` gives stored ones);
+    labels never are. The result owns its memory. `affine` maps voxel centres to RAS+ millimetres.
 
     Raises `IndexingError` outside the volume, `IntegrityError` for missing or changed bytes.
     """
 
     __slots__ = ()
+
+    def __init__(
+        self, uri: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None
+    ) -> None:
+        self._set(*open_single(uri, storage_options))
+
+    @classmethod
+    def from_numpy(
+        cls,
+        array: Any,
+        affine: Any = None,
+        uri: Any = None,
+        *,
+        axis4: Axis4 = "auto",
+        time_step: float | None = None,
+        kind: Kind = "image",
+        write: WriteConfig | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> Volume:
+        """A volume of an array (x, y, z[, t][, c]): in memory, or written to `uri`, which must be free.
+
+        `affine` is 4x4, voxel centres to RAS+ mm; None means voxels of 1 mm. `time_step` is in seconds and
+        makes a fourth axis time. Raises from the `SourceError` branch, and `StudyExistsError`.
+
+        >>> import numpy as np
+        >>> Volume.from_numpy(np.zeros((4, 5, 6), "i2"), np.diag([2.0, 2.0, 3.0, 1.0]))
+        <Volume 4x5x6 int16 2x2x3 mm RAS>
+        """
+        if isinstance(array, str | os.PathLike):  # the order that the TileDB-based package has
+            array, affine, uri = affine, None, array
+        unit = None if time_step is None else "s"
+        loaded = from_array(array, affine, "from_numpy", axis4, time_step, unit)
+        return cls._kept(loaded, kind, uri, write, storage_options)
+
+    @classmethod
+    def from_nifti(
+        cls,
+        source: Any,
+        uri: str | os.PathLike[str] | None = None,
+        *,
+        axis4: Axis4 = "auto",
+        kind: Kind = "image",
+        write: WriteConfig | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> Volume:
+        """A volume of a NIfTI file or nibabel image: in memory, or written to `uri`. Nothing is lost.
+
+        Raises from the `SourceError` branch, and `StudyExistsError`.
+        """
+        from radiobject.ingest.loading import load
+
+        if isinstance(source, str) and isinstance(uri, str | os.PathLike) and is_nifti_name(uri):
+            source, uri = uri, source  # the order that the TileDB-based package has
+        loaded = load(source, str(source)[:200], kind, axis4=axis4)
+        return cls._kept(loaded, kind, uri, write, storage_options)
+
+    @classmethod
+    def _kept(
+        cls,
+        loaded: Loaded,
+        kind: Kind,
+        uri: str | os.PathLike[str] | None,
+        write: WriteConfig | None,
+        storage_options: Mapping[str, Any] | None,
+    ) -> Volume:
+        """The volume of what is in memory, there or at its own URL."""
+        loaded = replace(loaded, meta=replace(loaded.meta, kind=kind))
+        refuse_float_labels(loaded.meta, loaded.voxels.dtype, "label volume")
+        if uri is not None:
+            return cls._of(*write_single(loaded, uri, storage_options, write))
+        return cls._of(HeldHandle.of(loaded), loaded.meta)
 
     @property
     def orientation_info(self) -> OrientationInfo:

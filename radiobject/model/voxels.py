@@ -39,7 +39,7 @@ class Voxels:
     __slots__ = ("_affine", "_handle", "_meta", "_region", "_row", "_shape",
                  "obs_id", "obs_subject_id")  # fmt: skip
 
-    def __init__(
+    def _set(
         self,
         handle: VolumeHandle,
         meta: VolumeMeta,
@@ -56,6 +56,22 @@ class Voxels:
         self._row = row
         self._region: Region | None = None
         self._shape: tuple[int, ...] | None = None
+
+    @classmethod
+    def _of(
+        cls,
+        handle: VolumeHandle,
+        meta: VolumeMeta,
+        affine: Affine | Sequence[float] | None = None,
+        *,
+        obs_id: str = "",
+        obs_subject_id: str = "",
+        row: Row | None = None,
+    ) -> Self:
+        """The volume on a handle; without `affine` the one of `meta` holds."""
+        made = cls.__new__(cls)
+        made._set(handle, meta, affine, obs_id=obs_id, obs_subject_id=obs_subject_id, row=row)
+        return made
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -211,7 +227,7 @@ class Voxels:
     def _derived(self, handle: VolumeHandle | None = None, meta: VolumeMeta | None = None,
                  region: Region | None = None) -> Self:  # fmt: skip
         """The same volume of the study, seen otherwise; a `meta` comes with its affine."""
-        made = type(self)(
+        made = type(self)._of(
             handle or self._handle,
             meta or self._meta,
             self._affine if meta is None else None,

@@ -132,7 +132,7 @@ def test_urls_are_listed_by_their_store() -> None:
         ({3: "x"}, MetadataError, "collection names"),
         ({"a": 7}, MetadataError, "a glob"),
         ({"a": None}, MetadataError, "a glob"),
-        ({"a": [7]}, SourceError, "a path, a nibabel image"),
+        ({"a": [7]}, SourceError, "a path, "),
         ({"a": [("x.nii", 7)]}, MetadataError, "subject as text"),
         ({"a": [("x.nii", "")]}, MetadataError, "subject as text"),
         ({"a": "nowhere.nii"}, SourceNotFoundError, "nowhere.nii"),

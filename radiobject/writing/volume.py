@@ -5,22 +5,47 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-from radiobject.backends.base import Backend, Level, plan_array
+from radiobject.backends.base import ArraySpec, Backend, Level, StoredVolume, plan_array
 from radiobject.config import WriteConfig
 from radiobject.format.exclusive import ensure_group
 from radiobject.format.layout import geometry_shape, volume_path
 from radiobject.format.meta import Kind, VolumeMeta, row_text, scaled_dtype
 from radiobject.format.ome import ome_attributes
-from radiobject.ingest.compression import settle_shuffle
-from radiobject.ingest.loading import Loaded
-from radiobject.ingest.sources import Source
-from radiobject.ingest.statistics import Statistics, volume_statistics
-from radiobject.ingest.thumbnail import thumbnail_jpeg
 from radiobject.storage import Storage
+from radiobject.writing.compression import settle_shuffle
+from radiobject.writing.loaded import Loaded
+from radiobject.writing.statistics import Statistics, volume_statistics
+from radiobject.writing.thumbnail import thumbnail_jpeg
 
-__all__ = ["Target", "write_volume"]
+__all__ = ["Named", "Naming", "Target", "store", "write_volume"]
+
+
+class Named(Protocol):
+    """What a volume will be called, and the columns that tell it from its partners."""
+
+    @property
+    def collection(self) -> str: ...
+    @property
+    def obs_subject_id(self) -> str: ...
+    @property
+    def obs_id(self) -> str: ...
+    @property
+    def session(self) -> str | None: ...
+    @property
+    def run(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Naming:
+    """A `Named` of plain values."""
+
+    collection: str
+    obs_subject_id: str
+    obs_id: str
+    session: str | None = None
+    run: int | None = None
 
 
 @dataclass(frozen=True)
@@ -34,31 +59,17 @@ class Target:
     write: WriteConfig
 
 
-def write_volume(loaded: Loaded, source: Source, target: Target) -> dict[str, Any]:
+def write_volume(loaded: Loaded, source: Named, target: Target) -> dict[str, Any]:
     """Write voxels, metadata and header of one volume, and return its row with the thumbnail as `_jpeg`.
 
     The volume goes to a random path of its own, so that no two writers or tries share one. When anything
     fails, nothing openable is left.
     """
-    meta = _with_scaled_dtype(loaded)
-    label = meta.kind == "label"
-    statistics = volume_statistics(loaded.voxels, None if label else meta.scaling, meta.dims)
     path = volume_path(
         target.paths[source.collection], source.obs_id, secrets.token_hex(8), target.backend.suffix
     )
-    codec = target.write.label_compression if label else target.write.compression
-    spec = plan_array(loaded.voxels.shape, loaded.voxels.dtype, meta.dims, target.write.tile, codec)
-    spec = settle_shuffle(loaded.voxels, spec, codec)
-    attrs = {"ome": _ome(meta, source.obs_id, statistics, loaded), "radiobject": meta.to_json()}
     ensure_group(target.storage, path.rpartition("/")[0])
-    writer = target.backend.create_volume(path, [Level("0", spec)], attrs, loaded.extras)
-    try:
-        for box in spec.shard_boxes():
-            writer.write(0, box, loaded.voxels[box.slices])
-        stored = writer.finish()
-    except BaseException:
-        writer.abort()
-        raise
+    meta, statistics, spec, stored = store(loaded, path, source.obs_id, target.backend, target.write)
     x, y, z = geometry_shape(spec.shape, spec.dims)
     sizes = dict(zip(spec.dims, spec.shape, strict=True))
     return {
@@ -85,6 +96,30 @@ def write_volume(loaded: Loaded, source: Source, target: Target) -> dict[str, An
         "_objects": [asdict(o) for o in stored.objects],
         "_jpeg": _thumbnail(loaded, meta, statistics),
     }
+
+
+def store(
+    loaded: Loaded, path: str, name: str, backend: Backend, write: WriteConfig
+) -> tuple[VolumeMeta, Statistics, ArraySpec, StoredVolume]:
+    """Write voxels, metadata and header at a path of a backend. `name` is what viewers will show.
+
+    When anything fails, nothing openable is left.
+    """
+    meta = _with_scaled_dtype(loaded)
+    label = meta.kind == "label"
+    statistics = volume_statistics(loaded.voxels, None if label else meta.scaling, meta.dims)
+    codec = write.label_compression if label else write.compression
+    spec = plan_array(loaded.voxels.shape, loaded.voxels.dtype, meta.dims, write.tile, codec)
+    spec = settle_shuffle(loaded.voxels, spec, codec)
+    attrs = {"ome": _ome(meta, name, statistics, loaded), "radiobject": meta.to_json()}
+    writer = backend.create_volume(path, [Level("0", spec)], attrs, loaded.extras)
+    try:
+        for box in spec.shard_boxes():
+            writer.write(0, box, loaded.voxels[box.slices])
+        return meta, statistics, spec, writer.finish()
+    except BaseException:
+        writer.abort()
+        raise
 
 
 def _thumbnail(loaded: Loaded, meta: VolumeMeta, statistics: Statistics) -> bytes:

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from radiobject.errors import FormatError
 from radiobject.format.meta import Scaling
 from radiobject.format.schema import OBS_SCHEMA
-from radiobject.ingest.statistics import PERCENTILES, Statistics, volume_statistics
+from radiobject.writing.statistics import PERCENTILES, Statistics, volume_statistics
 
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 DISK = ("z", "y", "x")

@@ -16,7 +16,7 @@ from PIL import Image
 from radiobject.errors import FormatError
 from radiobject.format.meta import Label, Scaling
 from radiobject.geometry.affine import Affine
-from radiobject.ingest.thumbnail import HEIGHT, thumbnail_jpeg
+from radiobject.writing.thumbnail import HEIGHT, thumbnail_jpeg
 
 AXCODES = [
     "".join(codes)

@@ -8,7 +8,7 @@ import pytest
 from radiobject import RadiObject
 from radiobject.backends.base import plan_array
 from radiobject.config import CompressionConfig, WriteConfig
-from radiobject.ingest.compression import settle_shuffle
+from radiobject.writing.compression import settle_shuffle
 
 FAST = CompressionConfig()
 DIMS = ("z", "y", "x")

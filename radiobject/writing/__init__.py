@@ -1,0 +1,1 @@
+"""One volume in memory -> its place and its row. Knows voxels and rows; nothing of sources or of handles."""
