@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from radiobject.errors import UnknownIdError, ViewError
 from radiobject.format.changes import Edit
 from radiobject.format.integrity import validate
-from radiobject.model.collection import ILoc, Loc, VolumeCollection, filled, matching_rows
+from radiobject.model.collection import VolumeCollection
+from radiobject.model.collection_view import ILoc, Loc, filled, matching_rows
 from radiobject.model.dataframe import Dataframe, found_rows
 from radiobject.model.index import Index, select_labels
 from radiobject.model.partners import PARTNER_COLUMNS, match
