@@ -108,8 +108,12 @@ def plain_value(value: Any, what: str) -> Any:
     if isinstance(value, np.ndarray) or (hasattr(value, "tolist") and not isinstance(value, np.generic)):
         value = np.asarray(value)
         value = value.item() if value.ndim == 0 else value.tolist()
-    if isinstance(value, np.generic):
-        value = value.item() if not isinstance(value, np.datetime64 | np.timedelta64) else pd.Timestamp(value)
+    if isinstance(value, np.datetime64):
+        value = pd.Timestamp(value)
+    elif isinstance(value, np.timedelta64):
+        value = pd.Timedelta(value)
+    elif isinstance(value, np.generic):
+        value = value.item()
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, float) and value != value:
