@@ -15,6 +15,7 @@
     │   ├── MissingObjectError (FileNotFoundError)
     │   └── CorruptObjectError
     ├── FormatError (ValueError)                 metadata this version does not accept
+    │   └── UpstreamStudyError                   a study that the TileDB-based package wrote
     ├── UnknownIdError (KeyError)                no such subject, volume, collection or column
     ├── DuplicateIdError (ValueError)
     ├── MetadataError (ValueError)               the obs_meta or obs handed in does not fit
@@ -26,8 +27,12 @@
     ├── ViewError (TypeError, ValueError)        a change was asked of a view
     ├── GeometryError (ValueError)               an affine or axis code that describes no space
     ├── ConfigError (ValueError)
+    ├── TransformError (RuntimeError)            a caller's function failed for a volume; names both
+    ├── WorkerError (RuntimeError)               a worker process died
     ├── CapabilityError (ValueError)             this backend cannot do what was asked
     ├── MissingDependencyError (ImportError)
+    ├── MovedImportError (ImportError)           a name of the TileDB-based package; says what is here instead
+    ├── MovedNameError (AttributeError, TypeError)    the same for a method, attribute or argument
     ├── IngestError (ValueError)                 some sources failed; .report lists all of them
     └── SourceError (ValueError)                 one source cannot be ingested
         ├── SourceNotFoundError (FileNotFoundError)
@@ -58,6 +63,8 @@ __all__ = [
     "MetadataError",
     "MissingDependencyError",
     "MissingObjectError",
+    "MovedImportError",
+    "MovedNameError",
     "RadiObjectError",
     "SelectionError",
     "SnapshotExpiredError",
@@ -70,9 +77,12 @@ __all__ = [
     "StorageReadOnlyError",
     "StudyExistsError",
     "StudyNotFoundError",
+    "TransformError",
     "UnknownColumnError",
     "UnknownIdError",
+    "UpstreamStudyError",
     "ViewError",
+    "WorkerError",
 ]
 
 
@@ -161,6 +171,10 @@ class CorruptObjectError(IntegrityError):
 
 class FormatError(RadiObjectError, ValueError):
     """Metadata that this version of the package does not accept."""
+
+
+class UpstreamStudyError(FormatError):
+    """A study that the TileDB-based package wrote: it is imported, not opened."""
 
 
 class UnknownIdError(RadiObjectError, KeyError):
@@ -253,6 +267,14 @@ class MissingDependencyError(RadiObjectError, ImportError):
     """An optional package is not installed; the message has the pip line."""
 
 
+class MovedImportError(RadiObjectError, ImportError):
+    """A name or module that the TileDB-based package has; the message says what takes its place here."""
+
+
+class MovedNameError(RadiObjectError, AttributeError, TypeError):
+    """A method, attribute or argument that the TileDB-based package has; the message says what to use."""
+
+
 class SourceError(RadiObjectError, ValueError):
     """One source cannot be ingested."""
 
@@ -271,6 +293,16 @@ class SourceUnsupportedError(SourceError):
 
 class AxisAmbiguousError(SourceError):
     """The source has a fourth axis and does not say whether it is time or channel."""
+
+
+class TransformError(RadiObjectError, RuntimeError):
+    """A function failed for a volume. `.obs_ids` names the volumes of the call; the cause is chained."""
+
+    obs_ids: tuple[str, ...] = ()
+
+
+class WorkerError(RadiObjectError, RuntimeError):
+    """A worker process died, or what it sent back could not be read."""
 
 
 class IngestError(RadiObjectError, ValueError):

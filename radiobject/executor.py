@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextvars
+import functools
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
+from radiobject.config import current
 from radiobject.errors import ConfigError
+from radiobject.workers import Pool, is_client, open_pool
 
-__all__ = ["Progress", "progress_bar", "run"]
+__all__ = ["Executor", "Progress", "progress_bar", "run"]
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+Executor: TypeAlias = Literal["serial", "threads", "processes"] | Any
+"""How tasks are run; the Any is a `dask.distributed.Client`."""
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) after every task."""
@@ -24,46 +33,89 @@ Progress = Callable[[int, int], None]
 
 def run(
     fn: Callable[[T], R],
-    items: Sequence[T],
+    items: Iterable[T],
     *,
-    executor: Literal["threads", "serial"] = "threads",
+    executor: Executor = "threads",
     workers: int | None = None,
+    ordered: bool = False,
+    retries: int = 0,
 ) -> Iterator[tuple[int, R | Exception]]:
     """Yield `(position, result or exception)` as tasks finish; at most `workers` items are alive at once.
 
-    An exception of a task is handed over, not raised, so that one bad item never hides the others.
-    KeyboardInterrupt stops the run: what has not begun is dropped.
+    `executor`: "serial", "threads", "processes", or a `dask.distributed.Client`. `ordered` yields in the
+    order of the items. A task that fails is tried `retries` times more; then its exception is handed over,
+    not raised, so that one bad item never hides the others. KeyboardInterrupt stops the run: what has not
+    begun is dropped. Raises `ConfigError`, and `WorkerError` when a worker process dies.
 
     >>> sorted(run(lambda x: x * x, [1, 2, 3], workers=2))
     [(0, 1), (1, 4), (2, 9)]
     """
-    if executor not in ("threads", "serial"):
-        raise ConfigError("executor=", expected="'threads' or 'serial'", got=repr(executor))
+    if retries < 0:
+        raise ConfigError("retries=", expected="0 or more", got=repr(retries))
+    if workers is not None and workers < 1:
+        raise ConfigError("workers=", expected="at least 1", got=repr(workers))
+    task = functools.partial(_attempt, fn, retries)
     if executor == "serial":
         for position, item in enumerate(items):
-            yield position, _attempt(fn, item)
+            yield position, task(item)
         return
-    width = workers or min(os.cpu_count() or 1, 16)
-    with ThreadPoolExecutor(width, thread_name_prefix="radiobject") as pool:
-        waiting: dict[Future[R | Exception], int] = {}
+    width = workers or current().read.max_workers
+    pool: Pool
+    if executor == "threads":
+        pool = _ThreadPool(task, width)
+    elif executor == "processes" or is_client(executor):
+        pool = open_pool(executor, task, width)
+    else:
+        raise ConfigError(
+            "executor=",
+            expected="'serial', 'threads', 'processes' or a dask.distributed.Client",
+            got=repr(executor),
+        )
+    waiting: dict[Any, int] = {}
+    try:
         queue = iter(enumerate(items))
+        while True:
+            while len(waiting) < pool.width and (entry := next(queue, None)) is not None:
+                waiting[pool.submit(entry[1])] = entry[0]
+                entry = None  # the item must not live longer than its task
+            if not waiting:
+                return
+            for future in [next(iter(waiting))] if ordered else list(pool.finished(waiting)):
+                position = waiting.pop(future)
+                yield position, pool.result(future)
+    finally:
+        pool.close(waiting)
+
+
+class _ThreadPool:
+    def __init__(self, task: Callable[[Any], Any], workers: int | None) -> None:
+        self.width = workers or min(os.cpu_count() or 1, 16)
+        self._task = task
+        self._pool = ThreadPoolExecutor(self.width, thread_name_prefix="radiobject")
+
+    def submit(self, item: Any) -> Future[Any]:
+        # settings of a `with configure(...)` around the call hold in its threads too
+        return self._pool.submit(contextvars.copy_context().run, self._task, item)
+
+    def result(self, future: Future[Any]) -> Any:
+        return future.result()
+
+    def finished(self, futures: Iterable[Any]) -> Iterator[Any]:
+        done, _ = wait(list(futures), return_when=FIRST_COMPLETED)
+        yield from done
+
+    def close(self, unfinished: Iterable[Future[Any]]) -> None:
+        for future in unfinished:
+            future.cancel()
+        self._pool.shutdown(wait=True)
+
+
+def _attempt(fn: Callable[[T], R], retries: int, item: T) -> R | Exception:
+    for _ in range(retries):
         try:
-            while True:
-                while len(waiting) < width and (entry := next(queue, None)) is not None:
-                    # settings of a `with configure(...)` around the call hold in its threads too
-                    context = contextvars.copy_context()
-                    waiting[pool.submit(context.run, _attempt, fn, entry[1])] = entry[0]
-                if not waiting:
-                    return
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield waiting.pop(future), future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _attempt(fn: Callable[[T], R], item: T) -> R | Exception:
+            return fn(item)
+        except Exception as error:
+            _log.info("tried again after %r", error)
     try:
         return fn(item)
     except Exception as error:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -12,10 +14,14 @@ from urllib.parse import unquote, urlsplit
 from radiobject.config import current
 from radiobject.errors import ConfigError, MissingDependencyError
 
-__all__ = ["Location"]
+__all__ = ["Location", "secrets_kept"]
+
+_keep_secrets: ContextVar[bool] = ContextVar("radiobject_keep_secrets", default=False)
 
 _SECRET = re.compile("key|secret|token|pass|cred|connection_string|header|auth|cookie|cert", re.IGNORECASE)
-_TENSORSTORE_S3 = frozenset({"anon", "profile", "endpoint_url", "region"})
+_NAMED_S3 = ("max_parallel_ops", "use_virtual_addressing", "multipart_part_size_mb")
+"""Options that S3Config has and s3fs has not: each reader here takes those that concern it."""
+_TENSORSTORE_S3 = frozenset({"anon", "profile", "endpoint_url", "region", *_NAMED_S3})
 
 
 class Location:
@@ -117,15 +123,32 @@ class Location:
         if self.scheme != "s3":
             return options
         region = options.pop("region", None)
+        connections, virtual, _ = (options.pop(name, None) for name in _NAMED_S3)
         client = dict(options.pop("client_kwargs", {}))
         config = dict(options.pop("config_kwargs", {}))
         if region:
             client.setdefault("region_name", region)
+        if connections:
+            config.setdefault("max_pool_connections", connections)
+        if virtual is not None:
+            config.setdefault("s3", {"addressing_style": "virtual" if virtual else "path"})
         if options.get("endpoint_url"):
             # servers other than AWS commonly know neither bucket host names nor the newer checksums
             config.setdefault("s3", {"addressing_style": "path"})
             config.setdefault("request_checksum_calculation", "when_required")
         return {**options, "client_kwargs": client, "config_kwargs": config}
+
+    @property
+    def max_requests(self) -> int | None:
+        """How many requests an engine may have under way at a time; None leaves it to the engine."""
+        limit: int | None = self.options.get("max_parallel_ops") if self.scheme == "s3" else None
+        return limit
+
+    @property
+    def pipe_args(self) -> dict[str, int]:
+        """What fsspec's `pipe_file` is to be told here: the size of the parts of a large object, in bytes."""
+        size = self.options.get("multipart_part_size_mb") if self.scheme == "s3" else None
+        return {} if size is None else {"chunksize": size * 2**20}
 
     def kvstore(self, relative: str = "") -> dict[str, Any] | None:
         """The tensorstore kvstore spec of a folder below, or None when tensorstore cannot express it."""
@@ -143,7 +166,10 @@ class Location:
             # no URL parsing: "#" and "?" are ordinary letters of a key
             bucket, _, prefix = self.uri.removeprefix("s3://").partition("/")
             path = f"{prefix.strip('/')}/{tail}" if prefix else tail
-            return {"driver": "s3", "bucket": bucket, "path": path, **self._tensorstore_s3()}
+            spec = {"driver": "s3", "bucket": bucket, "path": path, **self._tensorstore_s3()}
+            # it puts the bucket into the path for a server of one's own, and into the host name for AWS
+            virtual = self.options.get("use_virtual_addressing")
+            return spec if virtual is None or virtual is ("endpoint" not in spec) else None
         return None
 
     def _tensorstore_s3(self) -> dict[str, Any]:
@@ -177,10 +203,21 @@ class Location:
         return f"Location({self.uri!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"uri": self.uri, "scheme": self.scheme, "options": _without_secrets(self.options)}
+        options = self.options if _keep_secrets.get() else _without_secrets(self.options)
+        return {"uri": self.uri, "scheme": self.scheme, "options": options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+@contextmanager
+def secrets_kept() -> Iterator[None]:
+    """Pickle locations whole inside the block: for worker processes of our own, never for a file."""
+    token = _keep_secrets.set(True)
+    try:
+        yield
+    finally:
+        _keep_secrets.reset(token)
 
 
 def _without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ ROOT = Path(radiobject.__file__).parent
 
 # One line a storey: a module may import from storeys below it, and from those before it in its own line.
 STOREYS = [
-    ["errors", "conflict", "forking", "config", "measuring", "executor", "location", "storage"],
+    ["errors", "conflict", "moved", "frozen", "s3", "forking", "config", "measuring", "location", "workers",
+     "executor", "storage"],
     ["geometry", "geometry.box", "geometry.affine", "geometry.planes", "geometry.resample"],
     ["backends.base", "backends.memory", "backends.zarr", "backends"],
     ["format", "format.meta", "format.layout", "format.ome", "format.schema", "format.pruning",
@@ -26,15 +27,16 @@ STOREYS = [
         "format.rebase", "format.journal", "format.transaction",
      "format.integrity", "format.cleanup"],
     ["writing", "writing.compression", "writing.statistics", "writing.thumbnail", "writing.loaded",
-     "writing.objects", "writing.frames", "writing.columns", "writing.volume"],
+     "writing.objects", "writing.frames", "writing.columns", "writing.finished", "writing.volume"],
     ["model", "model.index", "model.expression_syntax", "model.expression_values", "model.expression",
-        "model.dataframe", "model.slicing", "model.anatomy", "model.orientation",
+        "model.aliases", "model.dataframe", "model.slicing", "model.anatomy", "model.orientation",
         "model.voxels", "model.resampling", "model.summary", "model.held", "model.single", "model.volume",
-        "model.study", "model.staging", "model.joined", "model.partners", "model.copying",
-        "model.collection_view", "model.collection",
-        "model.removal", "model.view", "model.radi_object"],
+        "model.study", "model.names", "model.provenance", "model.pieces", "model.stages", "model.staging", "model.joined", "model.partners", "model.copying",
+        "model.execution", "model.naming", "model.deriving",
+        "model.collection_view", "model.moments", "model.label_statistics", "model.query", "model.eager", "model.collection",
+        "model.adding", "model.removal", "model.study_query", "model.view", "model.radi_object"],
     ["ingest", "export", "testing", "examples"],
-    ["", "cli"],
+    ["", "exceptions", "orientation", "streaming", "cli"],
 ]  # fmt: skip
 DOORS = {"ingest", "export", "testing", "examples"}
 
@@ -50,8 +52,11 @@ FRONTS = {
 
 THIRD_PARTY = {
     "torch": {"ml"},
-    "xarray": {"lazy", "executor"},
-    "dask": {"lazy", "executor"},
+    "xarray": {"lazy"},
+    "dask": {"lazy"},
+    "distributed": {"workers"},
+    "loky": {"workers"},
+    "cloudpickle": {"workers", "model.provenance"},
     "nibabel": {"ingest.nifti", "ingest.axes", "ingest.caret", "export.nifti", "cli.peer"},
     "SimpleITK": {"export.sitk"},
     "pydicom": {"ingest.dicom", "ingest.deidentify"},

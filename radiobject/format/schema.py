@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-__all__ = ["KEYS", "LEDGER_SCHEMA", "OBJECTS", "OBS_SCHEMA", "SUBJECT_SCHEMA", "THUMBNAIL_SCHEMA"]
+__all__ = ["DERIVED_SCHEMA", "KEYS", "LEDGER_SCHEMA", "OBJECTS", "OBS_SCHEMA", "SUBJECT_SCHEMA", "THUMBNAIL_SCHEMA"]
 
 OBJECTS = pa.list_(pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("crc32c", pa.uint32())]))
 
@@ -50,6 +50,17 @@ OBS_SCHEMA = pa.schema(
     ]
 )
 """Volume table. Columns that begin with `_` belong to the engine and are hidden from `read()`."""
+
+DERIVED_SCHEMA = pa.schema(
+    [
+        ("parent_obs_id", pa.string()),
+        ("parent_version", pa.int64()),
+        ("parent_function", pa.string()),
+        ("_parent", pa.string()),
+    ]
+)
+"""What the volume table of a derived collection has besides: the parent's id, the version it was read at,
+what made this volume of it, and the parent's path, which tells a replaced parent from the one that was used."""
 
 THUMBNAIL_SCHEMA = pa.schema(
     [

@@ -21,7 +21,7 @@ from radiobject.errors import (
     SourceError,
     StorageError,
 )
-from radiobject.executor import Progress, progress_bar, run
+from radiobject.executor import Executor, Progress, progress_bar, run
 from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.exclusive import collection_groups
@@ -32,6 +32,7 @@ from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction, create_study
 from radiobject.ingest.loading import load
 from radiobject.ingest.metadata import join_obs, subject_frame
+from radiobject.ingest.pairs import NiftiSource, discover_nifti_pairs
 from radiobject.ingest.plan import (
     OnConflict,
     Settings,
@@ -46,14 +47,19 @@ from radiobject.ingest.plan import (
 from radiobject.ingest.resume import fingerprint, finished_rows
 from radiobject.ingest.sources import Source, resolve
 from radiobject.location import Location
+from radiobject.moved import refuse_moved
 from radiobject.storage import Storage
-from radiobject.writing.loaded import Axis4
+from radiobject.workers import refuse_other_processes
+from radiobject.writing.finished import FinishedRows, rows_table
+from radiobject.writing.loaded import Axis4, Reorient, oriented
 from radiobject.writing.volume import Target, write_volume
 
-__all__ = ["ingest"]
+__all__ = ["NiftiSource", "discover_nifti_pairs", "ingest"]
 
-_JOURNAL_ROWS = 16
-_JOURNAL_SECONDS = 5.0
+
+def __getattr__(name: str) -> Any:
+    refuse_moved("radiobject.ingest", name)
+    raise AttributeError(f"module 'radiobject.ingest' has no attribute {name!r}")
 
 
 @dataclass
@@ -62,10 +68,8 @@ class _Outcome:
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
-    pending: list[dict[str, Any]] = field(default_factory=list)
     resumed: set[str] = field(default_factory=set)
     unchanged: set[str] = field(default_factory=set)
-    flushed: float = field(default_factory=time.monotonic)
 
 
 def ingest(
@@ -79,11 +83,12 @@ def ingest(
     validate_alignment: bool = False,
     labels: Any = None,
     axis4: Axis4 = "auto",
+    reorient: Reorient = None,
     write: WriteConfig | None = None,
     errors: Literal["raise", "collect"] = "raise",
     resume: bool = False,
     progress: bool | Progress | None = None,
-    executor: Literal["threads", "serial"] = "threads",
+    executor: Executor = "threads",
     workers: int | None = None,
     message: str = "",
     backend: str | None = None,
@@ -103,6 +108,7 @@ def ingest(
     if workers is not None and workers < 1:
         raise ConfigError("workers=", expected="at least 1", got=repr(workers))
     location = Location(uri, storage_options)
+    refuse_other_processes(location, executor)
     storage = Storage(location)
     given = subject_frame(obs_meta)
     known = [] if given is None else given["obs_subject_id"].to_pylist()
@@ -113,10 +119,10 @@ def ingest(
     if validate_alignment:
         check_alignment(sources)
     subjects = subject_rows(given, sources, base)
-    kinds, label_names = kinds_of(images, labels, base)
+    kinds, label_names = kinds_of(images, labels, base, sources)
     _check_obs(obs or {}, sources, images, first=base is None)
     name = backend_name(backend, location.scheme, base)
-    settings = Settings(kinds, label_names, axis4, write or current().write, name)
+    settings = Settings(kinds, label_names, axis4, oriented(write or current().write, reorient), name)
     arrays = get_backend(name, location)
     if base is None:
         create_study(storage, single_writer=single_writer)
@@ -125,11 +131,15 @@ def ingest(
         storage, base, "create" if base is None else "append", message, single_writer=single_writer
     )
     plan = plan_hash(sources, settings)
-    outcome = _Outcome()
+    outcome, finished = _Outcome(), FinishedRows(transaction.journal)
     if resume:
         earlier = matching(running(storage), plan)
         if earlier is not None:
-            _take_over(outcome, finished_rows(storage, earlier.txn_id, sources))
+            earlier_rows = finished_rows(storage, earlier.txn_id, sources)
+            outcome.rows.update(earlier_rows)
+            outcome.resumed.update(earlier_rows)
+            # this transaction's journal must hold them too: the earlier one may be cleaned up
+            finished.add(*earlier_rows.values())
     transaction.journal.begin(transaction.operation, plan)
     for path in target.paths.values():
         collection_groups(storage, path)
@@ -157,12 +167,12 @@ def ingest(
         with progress_bar("ingest", len(sources), progress) as tell:
             tell(len(outcome.rows), len(sources))
             for position, result in run(work, todo, executor=executor, workers=workers):
-                _take(outcome, todo[position], result)
+                _take(outcome, finished, todo[position], result)
                 tell(len(outcome.rows) + len(outcome.failures) + len(outcome.unchanged), len(sources))
-                _journal(transaction, outcome, last=False)
+                finished.flush()
     finally:
         # also after Ctrl-C or a lost connection: what is finished is there for resume=True
-        _journal(transaction, outcome, last=True)
+        finished.flush(last=True)
     if outcome.failures and (errors == "raise" or not outcome.rows):
         _refuse(uri, outcome, len(sources))
     if base is not None and not outcome.rows and not outcome.failures and subjects is None:
@@ -183,7 +193,7 @@ def _check_obs(
             for s in sources
             if s.collection == collection
         ]
-        joined = join_obs(_as_table(rows), frame, collection)
+        joined = join_obs(rows_table(rows), frame, collection)
         new = [c for c in joined.schema.names if c not in OBS_SCHEMA.names]
         if first and rows and new and all(joined[c].null_count == joined.num_rows for c in new):
             raise MetadataError(
@@ -199,20 +209,15 @@ def _path_of(base: Snapshot | None, collection: str) -> str:
     return collection_path(collection) if entry is None else entry.path
 
 
-def _take_over(outcome: _Outcome, finished: dict[str, dict[str, Any]]) -> None:
-    outcome.rows.update(finished)
-    outcome.resumed.update(finished)
-    # this transaction's journal must hold them too: the earlier one may be cleaned up
-    outcome.pending.extend(finished.values())
-
-
-def _take(outcome: _Outcome, source: Source, result: dict[str, Any] | Exception) -> None:
+def _take(
+    outcome: _Outcome, finished: FinishedRows, source: Source, result: dict[str, Any] | Exception
+) -> None:
     if isinstance(result, dict) and result.get("_unchanged"):
         outcome.unchanged.add(source.obs_id)
         return
     if isinstance(result, dict):
         outcome.rows[source.obs_id] = result
-        outcome.pending.append(result)
+        finished.add(result)
         return
     if isinstance(result, StorageError | IntegrityError) or not isinstance(result, RadiObjectError):
         raise result  # the place failed, or we did: going on would only repeat it
@@ -226,22 +231,6 @@ def _take(outcome: _Outcome, source: Source, result: dict[str, Any] | Exception)
             "message": str(result),
         }
     )
-
-
-def _journal(transaction: Transaction, outcome: _Outcome, *, last: bool) -> None:
-    due = len(outcome.pending) >= _JOURNAL_ROWS or time.monotonic() - outcome.flushed >= _JOURNAL_SECONDS
-    if outcome.pending and (due or last):
-        transaction.journal.record("obs", _as_table(outcome.pending, for_journal=True))
-        outcome.pending.clear()
-        outcome.flushed = time.monotonic()
-    transaction.journal.touch()
-
-
-def _as_table(rows: Sequence[Mapping[str, Any]], *, for_journal: bool = False) -> pa.Table:
-    schema = OBS_SCHEMA
-    if for_journal:
-        schema = schema.append(pa.field("_jpeg", pa.binary())).append(pa.field("_fingerprint", pa.string()))
-    return pa.Table.from_pylist([{n: row.get(n) for n in schema.names} for row in rows], schema=schema)
 
 
 def _refuse(uri: str, outcome: _Outcome, total: int) -> None:
@@ -270,7 +259,7 @@ def _edit(
         rows = [
             outcome.rows[s.obs_id] for s in sources if s.collection == collection and s.obs_id in outcome.rows
         ]
-        table = _as_table(rows)
+        table = rows_table(rows)
         if collection in obs:
             table = join_obs(table, obs[collection], collection)
         thumbnails = [{**{n: r[n] for n in ("obs_subject_id", "obs_id")}, "jpeg": r["_jpeg"]} for r in rows]

@@ -19,6 +19,7 @@ from radiobject.format.rows import differing_rows
 from radiobject.ingest.metadata import refuse_subjects_without_row
 from radiobject.ingest.sources import Source
 from radiobject.writing.loaded import Axis4
+from radiobject.writing.objects import is_volume
 
 __all__ = [
     "OnConflict",
@@ -99,9 +100,12 @@ def subject_rows(given: pa.Table | None, sources: Sequence[Source], base: Snapsh
 
 
 def kinds_of(
-    images: Mapping[str, Any], labels: Any, base: Snapshot | None
+    images: Mapping[str, Any], labels: Any, base: Snapshot | None, sources: Sequence[Source] = ()
 ) -> tuple[dict[str, Kind], dict[str, dict[int, str]]]:
-    """Which collections are label maps, and the names of their values; one that exists keeps its kind."""
+    """Which collections are label maps, and the names of their values; one that exists keeps its kind.
+
+    Without `labels` a new one is of labels when its name says so, or all Volumes among its sources do.
+    """
     entries = {} if base is None else {c.name: c for c in base.commit.collections}
     kinds: dict[str, Kind] = {}
     chosen = [] if labels is None else [labels] if isinstance(labels, str) else list(labels)
@@ -111,7 +115,8 @@ def kinds_of(
         if name in entries:
             kinds[name] = "label" if entries[name].kind == "label" else "image"
         elif labels is None:
-            kinds[name] = "label" if _LABEL_NAME.search(name) else "image"
+            said = {s.item.meta.kind for s in sources if s.collection == name and is_volume(s.item)}
+            kinds[name] = "label" if _LABEL_NAME.search(name) or said == {"label"} else "image"
         else:
             kinds[name] = "label" if name in chosen else "image"
         if name in chosen and kinds[name] != "label":

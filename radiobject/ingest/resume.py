@@ -7,13 +7,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import google_crc32c
-
-from radiobject.errors import IntegrityError
-from radiobject.format.journal import Journal
 from radiobject.ingest.files import pair_names
 from radiobject.ingest.sources import Source
-from radiobject.storage import Storage, check_key
+from radiobject.storage import Storage
+from radiobject.writing.finished import journaled
 
 __all__ = ["fingerprint", "finished_rows"]
 
@@ -39,26 +36,6 @@ def fingerprint(source: Source) -> str | None:
 
 
 def finished_rows(storage: Storage, txn_id: str, sources: Sequence[Source]) -> dict[str, dict[str, Any]]:
-    """Rows of journaled volumes, by obs_id: source unchanged, and every object there bit for bit.
-
-    After a power cut a file may have its size and not its bytes: sizes alone would not do.
-    """
+    """Rows of journaled volumes, by obs_id: source unchanged, and every object there bit for bit."""
     wanted = {s.obs_id: fingerprint(s) for s in sources}
-    rows: dict[str, dict[str, Any]] = {}
-    for table in Journal(storage, txn_id).rows():
-        for row in table.to_pylist():
-            mark = wanted.get(row["obs_id"])
-            if mark is not None and row["_fingerprint"] == mark and _intact(storage, row):
-                rows[row["obs_id"]] = {k: v for k, v in row.items() if k != "_table"}
-    return rows
-
-
-def _intact(storage: Storage, row: dict[str, Any]) -> bool:
-    for stored in row["_objects"]:
-        try:
-            data = storage.read(check_key(f"{row['_path']}/{stored['path']}"))
-        except IntegrityError:
-            return False
-        if len(data) != stored["bytes"] or google_crc32c.value(data) != stored["crc32c"]:
-            return False
-    return True
+    return {row["obs_id"]: row for row in journaled(storage, txn_id, wanted)}

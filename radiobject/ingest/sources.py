@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import fnmatch
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from radiobject.errors import DuplicateIdError, MetadataError, SourceError, SourceNotFoundError
 from radiobject.location import Location
 from radiobject.storage import Storage
-from radiobject.writing.objects import is_array_pair, is_object
+from radiobject.writing.objects import is_array_pair, is_object, is_volume, told_apart
 
 __all__ = ["Source", "resolve"]
 
@@ -36,6 +37,7 @@ class Source:
     name: str
     session: str | None = None
     run: int | None = None
+    acquisition_time: datetime.datetime | None = None
 
 
 def resolve(
@@ -45,79 +47,90 @@ def resolve(
 ) -> list[Source]:
     """One `Source` a volume, collections in the order given, files in natural order of their names.
 
-    A value is a glob, a folder, one source, or a list of sources or `(source, subject)`. Where no subject is
-    given it comes from the file name: `sub-<label>` when the name begins so, else the name without a
-    trailing `_{collection}`; of these, the one that `subjects` knows wins. The obs_id is
-    `{subject}_{collection}`; a second volume of that pair gets `_acq-1`, and so on.
+    A value is a glob, a folder, one source, or a list of sources, `(source, subject)` or
+    `(source, subject, obs_id)`. Where no subject is given it is that of a Volume, or comes from the file
+    name: `sub-<label>` when the name begins so, else the name without a trailing `_{collection}`; of these,
+    the one that `subjects` knows wins. Where no obs_id is given it is `{subject}_{collection}`; a second
+    volume of that pair gets `_acq-1`, and so on. Session and run are a Volume's own, or the file name's.
 
-    Raises `SourceNotFoundError` for what matches nothing, `DuplicateIdError` for a file listed twice.
+    Raises `SourceNotFoundError` for what matches nothing, `DuplicateIdError` for a file or an obs_id listed
+    twice.
     """
     if not isinstance(images, Mapping) or not images:
         raise MetadataError("images", expected="{collection: glob, folder or list}", got=repr(images)[:80])
     known = set(subjects or ())
-    used = set[str]()
-    found: list[Source] = []
+    listed: dict[str, list[_Entry]] = {}
     for collection, value in images.items():
         if not isinstance(collection, str) or not collection or collection.startswith("_"):
             raise MetadataError(
                 "images", expected="collection names as text, no leading _", got=repr(collection)
             )
-        entries = list(_entries(collection, value, near))
-        names = Counter(name for _, _, name in entries if name)
+        listed[collection] = list(_entries(collection, value, near))
+        names = Counter(entry.name for entry in listed[collection] if entry.name)
         if twice := [name for name, n in names.items() if n > 1]:
             raise DuplicateIdError(
                 f"collection {collection!r}: {twice[0]}", expected="each file once", got="twice"
             )
-        for number, (item, subject, name) in enumerate(entries):
-            stem = _stem(name)
-            subject = subject or _subject_of(stem, collection, known) or f"{collection}-{number}"
-            session, run = _SESSION.search(stem), _RUN.search(stem)
-            obs_id, count = f"{subject}_{collection}", 0
-            while obs_id in used:
+    chosen = Counter(entry.obs_id for entries in listed.values() for entry in entries if entry.obs_id)
+    if twice := [obs_id for obs_id, n in chosen.items() if n > 1]:
+        raise DuplicateIdError(f"obs_id {twice[0]!r}", expected="one source", got=f"{chosen[twice[0]]}")
+    used = set(chosen)
+    found: list[Source] = []
+    for collection, entries in listed.items():
+        for number, entry in enumerate(entries):
+            stem = _stem(entry.name)
+            subject = entry.subject or _subject_of(stem, collection, known) or f"{collection}-{number}"
+            obs_id, count = entry.obs_id or f"{subject}_{collection}", 0
+            while not entry.obs_id and obs_id in used:
                 count += 1
                 obs_id = f"{subject}_{collection}_acq-{count}"
             used.add(obs_id)
-            found.append(
-                Source(
-                    collection,
-                    subject,
-                    obs_id,
-                    item,
-                    name or f"{collection}[{number}]",
-                    session[1] if session else None,
-                    int(run[1]) if run else None,
-                )
-            )
+            session, run = _SESSION.search(stem), _RUN.search(stem)
+            said = {"session": session and session[1], "run": run and int(run[1]), **told_apart(entry.item)}
+            name = entry.name or f"{collection}[{number}]"
+            found.append(Source(collection, subject, obs_id, entry.item, name, **said))
     _check_present(found)
     return found
 
 
-def _entries(collection: str, value: Any, near: Location | None) -> Iterable[tuple[Any, str | None, str]]:
+class _Entry(NamedTuple):
+    """One source as the caller listed it; `name` is its path, empty for an object."""
+
+    item: Any
+    name: str = ""
+    subject: str | None = None
+    obs_id: str | None = None
+
+
+def _entries(collection: str, value: Any, near: Location | None) -> Iterable[_Entry]:
     if isinstance(value, str | os.PathLike):
         for path in _expand(os.fspath(value), near):
-            yield path, None, path
+            yield _Entry(path, path)
         return
     if is_object(value):
         value = [value]
-    if not isinstance(value, Iterable):
+    if not isinstance(value, Iterable) or isinstance(value, Mapping):
         raise MetadataError(
             f"images[{collection!r}]",
             expected="a glob, a folder, a list or an image",
             got=type(value).__name__,
         )
     for entry in value:
-        item, subject = entry, None
-        if isinstance(entry, tuple) and len(entry) == 2 and not is_array_pair(entry):
-            item, subject = entry
-            if not isinstance(subject, str) or not subject:
+        item: Any = entry
+        ids: Sequence[Any] = ()
+        if isinstance(entry, tuple) and len(entry) in (2, 3) and not is_array_pair(entry):
+            item, *ids = entry
+            if not all(isinstance(i, str) and i for i in ids):
                 raise MetadataError(
-                    f"images[{collection!r}]", expected="(source, subject as text)", got=repr(subject)
+                    f"images[{collection!r}]",
+                    expected="(source, subject as text) or (source, subject, obs_id as text)",
+                    got=repr(tuple(ids)),
                 )
         if isinstance(item, str | os.PathLike):
             path = os.fspath(item)
-            yield path, subject, path
+            yield _Entry(path, path, *ids)
         elif is_object(item):
-            yield item, subject or getattr(item, "obs_subject_id", None), ""
+            yield _Entry(item, "", *(ids or [item.obs_subject_id if is_volume(item) else None]))
         else:
             raise SourceError(
                 f"images[{collection!r}]",

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Unpack
+
+import pandas as pd
 
 from radiobject.errors import SelectionError
-from radiobject.executor import Progress
+from radiobject.executor import Executor, Progress
+from radiobject.format.integrity import Report, validate
 from radiobject.model.collection_view import CollectionView
 from radiobject.model.copying import Chosen, copy_study
+from radiobject.model.eager import EagerQuery
+from radiobject.model.execution import How
+from radiobject.model.label_statistics import label_statistics
+from radiobject.model.pieces import Format
+from radiobject.model.query import LazyQuery
+from radiobject.model.stages import BatchStage, MapStage
 from radiobject.model.study import Study, split_collection
 
 __all__ = ["VolumeCollection"]
@@ -39,20 +48,95 @@ class VolumeCollection(CollectionView):
             )
         self._set(study, study.names[0] if name is None else name, None, None)
 
+    def lazy(self) -> LazyQuery:
+        """A query over these volumes: selections and functions, run in one pass when a result is asked for.
+
+        >>> from radiobject.examples import study
+        >>> query = study(2).T1w.lazy().filter("age > 0").map(lambda voxels, row: voxels / 2)
+        >>> query.count()
+        2
+        """
+        return LazyQuery(self)
+
+    def map(self, fn: Callable[..., Any], *, format: Format = "numpy", **how: Unpack[How]) -> EagerQuery:
+        """Call `fn(volume, obs_row)` for every volume, now, and keep the results.
+
+        `fn` gets an array x, y, z[, t][, c] (or a Volume, or a nibabel image: `format=`) and the volume's
+        row joined with its subject's; it returns the volume, `(volume, {column: value})`, or any value.
+        `how`: executor=, workers=, progress=, retries=, errors= of `LazyQuery`.
+
+        >>> from radiobject.examples import study
+        >>> list(study(2).seg.map(lambda voxels, row: int(voxels.max())))
+        [2, 2]
+        """
+        return EagerQuery.run(self, MapStage(fn, format), how)
+
+    def map_batches(
+        self, fn: Callable[..., Any], batch_size: int = 8, *, format: Format = "numpy", **how: Unpack[How]
+    ) -> EagerQuery:
+        """Call `fn([(volume, obs_row), ...])` for up to `batch_size` volumes, now; as many results."""
+        return EagerQuery.run(self, BatchStage(fn, batch_size, format), how)
+
+    def stats_by(
+        self,
+        labels: CollectionView,
+        *,
+        background: bool = False,
+        on: Sequence[str] | None = None,
+        missing: Literal["error", "drop"] = "error",
+        executor: Executor = "threads",
+        workers: int | None = None,
+        progress: bool | Progress | None = None,
+    ) -> pd.DataFrame:
+        """What each volume holds under each value of its label volume: one row a volume and label.
+
+        Columns: obs_id, obs_subject_id, label (int), name (text or None, as the label volume has it),
+        n_voxels, volume_ml (both of every voxel of the label), mean, std (of the population), min, max (of
+        its finite voxels, in the units that reads return; NaN where there is none). The label 0 has a row
+        with `background=True` only. Partners are those of `RadiObject.pairs`, with `on` and `missing`; the
+        labels may stand in another study. Voxels are read in blocks, of images only where labels are.
+
+        Raises `AlignmentError` for images as `labels`, for partners missing or several, and, before any
+        voxel is read, for two that differ in shape or place; `SelectionError` for volumes with t or c.
+
+        >>> from radiobject.examples import study
+        >>> radi = study(1)
+        >>> radi.T1w.stats_by(radi.seg)[["obs_id", "label", "name", "n_voxels"]]
+               obs_id  label          name  n_voxels
+        0  sub-01_T1w      1   grey matter     16262
+        1  sub-01_T1w      2  white matter      8568
+        """
+        return label_statistics(
+            self, labels, background=background, on=on, missing=missing, executor=executor, workers=workers,
+            progress=progress,
+        )  # fmt: skip
+
     def write(
         self,
         uri: str | os.PathLike[str],
+        name: str | None = None,
         *,
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        executor: Executor = "threads",
         workers: int | None = None,
         progress: bool | Progress | None = None,
         message: str = "",
     ) -> VolumeCollection:
-        """Copy this collection or view to a study of its own, with its subjects, and open it there."""
-        chosen = Chosen(self.name, self._study, self.name, self._positions)
+        """Copy this collection or view to a study of its own, with its subjects, and open it there.
+
+        Volumes keep their ids; `name` is the collection's there.
+        """
+        chosen = Chosen(name or self.name, self._study, self.name, self._positions)
         snapshot = copy_study(
             os.fspath(uri), [chosen], [(self._study, self.subjects.to_list())], backend=backend,
-            storage_options=dict(storage_options or {}), workers=workers, progress=progress, message=message,
+            storage_options=dict(storage_options or {}), executor=executor, workers=workers,
+            progress=progress, message=message,
         )  # fmt: skip
-        return VolumeCollection._of(Study(snapshot), self.name)
+        return VolumeCollection._of(Study(snapshot), chosen.name)
+
+    def validate(
+        self, level: Literal["quick", "standard", "full"] = "quick", *, strict: bool = False
+    ) -> Report:
+        """Check the whole study that this collection belongs to; see `RadiObject.validate`."""
+        return validate(self._study.snapshot, level, strict=strict)

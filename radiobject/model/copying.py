@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from radiobject.backends import get_backend
 from radiobject.backends.base import Backend
 from radiobject.errors import CorruptObjectError, MetadataError
-from radiobject.executor import Progress, progress_bar, run
+from radiobject.executor import Executor, Progress, progress_bar, run
 from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.exclusive import collection_groups, ensure_group
@@ -28,18 +29,21 @@ from radiobject.format.transaction import Transaction, create_study
 from radiobject.location import Location
 from radiobject.model.study import Study
 from radiobject.storage import Storage, check_key
+from radiobject.workers import refuse_other_processes
+from radiobject.writing.frames import to_arrow
 
-__all__ = ["Chosen", "copy_study"]
+__all__ = ["Chosen", "backend_for", "copied_collections", "copy_study", "merged_subjects", "subject_rows"]
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Some volumes of a collection (`positions`, None for all) and the name they are to have."""
+    """Some volumes of a collection (`positions`, None for all), the name it is to have, and new obs_ids."""
 
     name: str
     study: Study
     collection: str
     positions: npt.NDArray[np.int64] | None = None
+    ids: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self) -> npt.NDArray[np.int64]:
         """Positions of the volumes in the collection's table."""
@@ -51,11 +55,11 @@ class Chosen:
 def copy_study(
     uri: str,
     chosen: Sequence[Chosen],
-    subjects: Sequence[tuple[Study, Sequence[str]]],
+    subjects: Sequence[tuple[Study, Sequence[str]]] | pa.Table,
     *,
     backend: str | None = None,
     storage_options: dict[str, Any] | None = None,
-    executor: Literal["threads", "serial"] = "threads",
+    executor: Executor = "threads",
     workers: int | None = None,
     progress: bool | Progress | None = None,
     message: str = "",
@@ -70,45 +74,60 @@ def copy_study(
     """
     location = Location(uri, storage_options)
     storage = Storage(location)
-    people = _subjects(subjects)
+    people = subjects if isinstance(subjects, pa.Table) else merged_subjects(subjects)
     create_study(storage)
     transaction = Transaction(storage, None, "copy", message)
     transaction.journal.begin("copy", None)
-    edit = Edit(subjects=people)
-    total = sum(len(c.rows()) for c in chosen)
-    done = 0
+    edits = copied_collections(
+        chosen, storage, backend=backend, executor=executor, workers=workers, progress=progress
+    )
+    return transaction.commit(Edit(subjects=people, collections=edits))
+
+
+def copied_collections(
+    chosen: Sequence[Chosen],
+    storage: Storage,
+    *,
+    backend: str | None = None,
+    executor: Executor = "threads",
+    workers: int | None = None,
+    progress: bool | Progress | None = None,
+) -> dict[str, CollectionEdit]:
+    """Copy volumes to a study, and say what a commit must add for them."""
+    for place in (storage.location, *(c.study.location for c in chosen)):
+        refuse_other_processes(place, executor)
+    edits = {}
+    total, done = sum(len(c.rows()) for c in chosen), 0
     with progress_bar("copy", total, progress) as tell:
         for part in chosen:
             entry = part.study.entry(part.collection)
-            target = get_backend(_backend_for(backend, location, entry.backend), location)
+            location = storage.location
+            target = get_backend(backend_for(backend, location, entry.backend), location)
             path = collection_path(part.name)
             collection_groups(storage, path)
             table = part.study.obs(part.collection)
             rows = table.rows(part.rows().tolist(), table.schema.names)
             jobs = rows.select(["obs_id", "_path", "_hint", "_volume", "_objects"]).to_pylist()
             copied: list[dict[str, Any]] = [{} for _ in jobs]
-
-            def work(
-                job: dict[str, Any], part: Chosen = part, target: Backend = target, path: str = path
-            ) -> Any:
-                return _copy_volume(part, job, storage, target, path)
-
-            for position, result in run(work, jobs, executor=executor, workers=workers):
+            copy = functools.partial(_copy_volume, part, storage, target, path)
+            for position, result in run(copy, jobs, executor=executor, workers=workers):
                 if isinstance(result, Exception):
                     raise result
                 copied[position] = result
                 done += 1
                 tell(done, total)
-            edit.collections[part.name] = CollectionEdit(
+            added = {"obs": _moved(rows, copied), **_beside(part, rows["obs_id"])}
+            edits[part.name] = CollectionEdit(
                 kind=entry.kind,
                 backend=target.name,
                 create=True,
-                added={"obs": _moved(rows, copied), **_beside(part, rows["obs_id"])},
+                added={n: _renamed(t, part.ids) for n, t in added.items()},
             )
-    return transaction.commit(edit)
+    return edits
 
 
-def _backend_for(chosen: str | None, location: Location, source: str) -> str:
+def backend_for(chosen: str | None, location: Location, source: str) -> str:
+    """The backend of copies: the chosen one, else the one that suits the place, else the source's."""
     if chosen is not None:
         return chosen
     if location.scheme == "memory":
@@ -117,10 +136,10 @@ def _backend_for(chosen: str | None, location: Location, source: str) -> str:
 
 
 def _copy_volume(
-    part: Chosen, job: dict[str, Any], storage: Storage, target: Backend, path: str
+    part: Chosen, storage: Storage, target: Backend, path: str, job: dict[str, Any]
 ) -> dict[str, Any]:
     """One volume at its new place: what its row has to say about that."""
-    new = volume_path(path, job["obs_id"], secrets.token_hex(8), target.suffix)
+    new = volume_path(path, part.ids.get(job["obs_id"], job["obs_id"]), secrets.token_hex(8), target.suffix)
     ensure_group(storage, new.rpartition("/")[0])
     source = part.study.entry(part.collection).backend
     if source == target.name and job["_objects"]:
@@ -159,6 +178,14 @@ def _moved(rows: pa.Table, copied: Sequence[dict[str, Any]]) -> pa.Table:
     return rows
 
 
+def _renamed(rows: pa.Table, ids: Mapping[str, str]) -> pa.Table:
+    if not ids:
+        return rows
+    at = rows.schema.get_field_index("obs_id")
+    new = pa.array([ids.get(i, i) for i in rows["obs_id"].to_pylist()], pa.string())
+    return rows.set_column(at, rows.schema.field(at), new)
+
+
 def _beside(part: Chosen, obs_ids: pa.ChunkedArray) -> dict[str, pa.Table]:
     """Rows of the tables beside the volume table."""
     entry = part.study.entry(part.collection)
@@ -170,7 +197,22 @@ def _beside(part: Chosen, obs_ids: pa.ChunkedArray) -> dict[str, pa.Table]:
     return found
 
 
-def _subjects(groups: Sequence[tuple[Study, Sequence[str]]]) -> pa.Table:
+def subject_rows(groups: Sequence[tuple[Study, Sequence[str]]], obs_meta: Any) -> pa.Table:
+    """The rows of `obs_meta`, which needs one for every subject; without it those of the studies, merged."""
+    if obs_meta is None:
+        return merged_subjects(groups)
+    table = to_arrow(obs_meta, "obs_meta", "obs_subject_id")
+    have = set(table["obs_subject_id"].to_pylist())
+    if missing := [s for s in dict.fromkeys(s for _, ids in groups for s in ids) if s not in have]:
+        raise MetadataError(
+            f"obs_meta: subjects {missing[:5]}",
+            expected="a row for every subject that has volumes",
+            got=f"{len(missing)} without one",
+        )
+    return table
+
+
+def merged_subjects(groups: Sequence[tuple[Study, Sequence[str]]]) -> pa.Table:
     """One row a subject; what several studies say of it must agree."""
     tables = []
     for study, ids in groups:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from radiobject import measuring
 from radiobject.backends.base import ArraySpec, Level, plan_array
-from radiobject.errors import MissingObjectError
+from radiobject.errors import CapabilityError, MissingObjectError
 from radiobject.geometry.box import Box
 from radiobject.writing.loaded import Loaded
 
@@ -26,8 +27,8 @@ class HeldHandle:
 
     @classmethod
     def of(cls, loaded: Loaded) -> HeldHandle:
-        """The handle on a volume in memory."""
-        voxels = loaded.voxels
+        """The handle on a volume in memory; it shares no memory that somebody else could write to."""
+        voxels = _own(loaded.voxels)
         return cls(voxels, loaded.extras, plan_array(voxels.shape, voxels.dtype, loaded.meta.dims))
 
     @property
@@ -42,8 +43,13 @@ class HeldHandle:
 
     def read(self, box: Box, level: int = 0) -> npt.NDArray[Any]:
         """A copy of the voxels of a box in disk order."""
+        if level != 0:
+            raise CapabilityError("level of a volume in memory", expected="0", got=str(level))
         self.spec.check(box)
-        return np.array(self.voxels[box.slices], order="C")
+        block: npt.NDArray[Any] = np.array(self.voxels[box.slices], order="C")
+        if measuring.active():
+            measuring.add("bytes_used", block.nbytes)
+        return block
 
     def extra(self, name: str) -> bytes:
         """Bytes kept beside the voxels; `MissingObjectError` when there are none of that name."""
@@ -52,5 +58,15 @@ class HeldHandle:
         return self.extras[name]
 
     def native(self) -> npt.NDArray[Any]:
-        """The array itself, in disk axis order."""
-        return self.voxels
+        """The array itself as a read-only view, in disk axis order."""
+        view = self.voxels.view()
+        view.flags.writeable = False
+        return view
+
+
+def _own(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array, copied unless its memory is its own or that of bytes, which nobody can change."""
+    root: Any = voxels
+    while isinstance(root, np.ndarray) and root.base is not None:
+        root = root.base
+    return voxels if root is voxels or isinstance(root, bytes) else voxels.copy()

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import pyarrow as pa
 
 from radiobject.config import WriteConfig
-from radiobject.executor import Progress
+from radiobject.executor import Executor, Progress
 from radiobject.format.changes import Edit
 from radiobject.format.tags import create_tag
+from radiobject.model.adding import Addable, added
 from radiobject.model.collection import VolumeCollection
-from radiobject.model.copying import Chosen, copy_study
+from radiobject.model.copying import Chosen, copy_study, subject_rows
+from radiobject.model.execution import Execution, How
 from radiobject.model.partners import split_subjects
 from radiobject.model.removal import removal
 from radiobject.model.study import Study
 from radiobject.model.view import StudyView
+from radiobject.moved import renamed
 
 __all__ = ["RadiObject"]
 
@@ -55,24 +58,26 @@ class RadiObject(StudyView):
         validate_alignment: bool = False,
         labels: Any = None,
         axis4: Literal["auto", "time", "channel"] = "auto",
+        reorient: bool | str | Sequence[str] | None = None,
         write: WriteConfig | None = None,
         errors: Literal["raise", "collect"] = "raise",
         resume: bool = False,
         progress: bool | Progress | None = None,
-        executor: Literal["threads", "serial"] = "threads",
+        executor: Executor = "threads",
         workers: int | None = None,
         message: str = "",
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
         single_writer: bool = False,
     ) -> RadiObject:
-        """Create a study from NIfTI files, nibabel images or arrays, in one commit, and open it.
+        """Create a study from NIfTI files, arrays, images or Volumes, in one commit, and open it.
 
         Parameters
         ----------
         images
-            `{collection: source}`: a glob, a directory, a list of sources, or a list of `(source, subject)`.
-            A source is a path or URL, a nibabel image, or `(array x, y, z[, t], affine)`.
+            `{collection: source}`: a glob, a directory, or a list of sources, of `(source, subject)` or of
+            `(source, subject, obs_id)`. A source is a path or URL, a nibabel image, `(array x, y, z[, t],
+            affine)`, a `Volume`, or an xarray DataArray with dims x, y, z and an affine or coordinates.
         obs_meta
             DataFrame with `obs_subject_id` and any columns; without it the subjects come from the images.
         obs
@@ -83,6 +88,9 @@ class RadiObject(StudyView):
             Collections that are label maps: a list of names, or `{name: {value: "text"}}`.
         axis4
             What a fourth axis is; "auto" believes the header, and refuses when it says nothing.
+        reorient
+            True flips and permutes voxels to the configured order (RAS), axis codes such as "LPS" to that
+            one, False not at all; None does what `write.orientation` says. Nothing is resampled.
         errors
             "raise": every source is tried, and if any failed nothing is committed and `IngestError.report`
             lists them. "collect": the good ones are committed, `radi.ledger` has the rest.
@@ -101,6 +109,7 @@ class RadiObject(StudyView):
             validate_alignment=validate_alignment,
             labels=labels,
             axis4=axis4,
+            reorient=reorient,
             write=write,
             errors=errors,
             resume=resume,
@@ -156,6 +165,43 @@ class RadiObject(StudyView):
         self._refuse_view("delete")
         return self._change("delete", removal(self._study, subjects, collections, obs_ids), message)
 
+    def add_collection(
+        self,
+        name: str,
+        source: Addable | str | os.PathLike[str],
+        *,
+        kind: Literal["image", "label"] | None = None,
+        write: WriteConfig | None = None,
+        resume: bool = False,
+        message: str = "",
+        **how: Unpack[How],
+    ) -> RadiObject:
+        """Add a collection in one commit: one of another study (or its URI), a view, or what a query makes.
+
+        Volumes of a collection are copied with rows and thumbnails; subjects that are new come along.
+        `radi.add_collection("norm", radi.T1w.lazy().map(fn))` is a derived layer: `obs` names the parent,
+        its version and the function. Called again after an append it computes only what is new, and what
+        was made by another function or from a parent that was replaced; `resume=True` keeps what an
+        interrupted call has finished. Ids are the parents' with the collection's name exchanged. `how`:
+        executor=, workers=, progress=, retries=, errors= of `LazyQuery`.
+
+        Raises `DuplicateIdError` for a name or ids that are taken, `TransformError` when the function fails.
+
+        >>> from radiobject.examples import study
+        >>> radi = study(2)
+        >>> radi.add_collection("half", radi.T1w.lazy().map(lambda voxels, row: voxels / 2)).half.obs_ids
+        ['sub-01_half', 'sub-02_half', 'sub-02_half_acq-1']
+        """
+        self._refuse_view("add_collection")
+        taken = VolumeCollection(source) if isinstance(source, str | os.PathLike) else source
+        snapshot = added(
+            self._study, name, taken, kind=kind, write=write, resume=resume, message=message,
+            how=Execution(**how),
+        )  # fmt: skip
+        if snapshot is not None:
+            self._set(self._study.after(snapshot), None, None, ())
+        return self
+
     def rename_collection(self, old: str, new: str, message: str = "") -> RadiObject:
         """Give a collection another name, in one commit; its volumes keep their ids and their places."""
         return self._change("rename", Edit(renamed_collections={old: new}), message)
@@ -198,6 +244,7 @@ class RadiObject(StudyView):
         *,
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        executor: Executor = "threads",
         workers: int | None = None,
         progress: bool | Progress | None = None,
         message: str = "",
@@ -212,33 +259,47 @@ class RadiObject(StudyView):
         ]
         snapshot = copy_study(
             os.fspath(uri), chosen, [(self._study, self.obs_subject_ids)], backend=backend,
-            storage_options=dict(storage_options or {}), workers=workers, progress=progress, message=message,
+            storage_options=dict(storage_options or {}), executor=executor, workers=workers,
+            progress=progress, message=message,
         )  # fmt: skip
         return RadiObject._of(Study(snapshot))
+
+    to_radi_object = write
+    materialize = renamed(streaming="write(uri): volumes are always copied one by one")(write)
 
     @classmethod
     def from_collections(
         cls,
         uri: str | os.PathLike[str],
-        collections: Mapping[str, VolumeCollection],
+        collections: Mapping[str, VolumeCollection | str | os.PathLike[str]],
+        obs_meta: Any = None,
         *,
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        executor: Executor = "threads",
         workers: int | None = None,
         progress: bool | Progress | None = None,
         message: str = "",
     ) -> RadiObject:
-        """A study made of collections, or views of them, from one study or several; volumes are copied.
+        """A study made of collections, views or their URIs, from one study or several; volumes are copied.
 
-        Subjects of the same id are one subject; `MetadataError` when two studies say different things of it.
+        Subjects of the same id are one subject. Their rows are those of `obs_meta`, or of their studies.
+        Raises `MetadataError` when two studies say different things of one, or `obs_meta` has no row for one.
         """
-        chosen = [Chosen(name, c._study, c.name, c._rows()) for name, c in collections.items()]
-        people = [(c._study, c.subjects.to_list()) for c in collections.values()]
+        taken = {
+            name: c if isinstance(c, VolumeCollection) else VolumeCollection(c)
+            for name, c in collections.items()
+        }
+        chosen = [Chosen(name, c._study, c.name, c._rows()) for name, c in taken.items()]
+        people = subject_rows([(c._study, c.subjects.to_list()) for c in taken.values()], obs_meta)
         snapshot = copy_study(
             os.fspath(uri), chosen, people, backend=backend, storage_options=dict(storage_options or {}),
-            workers=workers, progress=progress, message=message,
+            executor=executor, workers=workers,
+            progress=progress, message=message,
         )  # fmt: skip
         return cls._of(Study(snapshot))
+
+    from_volume_collections = from_collections
 
     def tag(self, name: str) -> None:
         """Give this version a name that `RadiObject(uri, version=name)` opens and clean-up respects."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,12 +15,15 @@ import pyarrow.compute as pc
 from radiobject.errors import UnknownIdError, ViewError
 from radiobject.format.changes import Edit
 from radiobject.format.integrity import validate
+from radiobject.format.tables import Table
 from radiobject.model.collection import VolumeCollection
 from radiobject.model.collection_view import ILoc, Loc, filled, matching_rows
 from radiobject.model.dataframe import Dataframe, found_rows
 from radiobject.model.index import Index, select_labels
 from radiobject.model.partners import PARTNER_COLUMNS, match
 from radiobject.model.study import Study
+from radiobject.model.study_query import StudyQuery
+from radiobject.model.table_changes import TableChange
 from radiobject.model.volume import Volume
 
 __all__ = ["StudyView"]
@@ -88,7 +91,7 @@ class StudyView:
     @property
     def obs_meta(self) -> Dataframe:
         """The subject table, narrowed to this view."""
-        return Dataframe(self._study.subjects, self._positions)
+        return Dataframe(self._study.subjects, self._positions, changing=self._change_obs_meta)
 
     subjects = obs_meta
 
@@ -166,7 +169,7 @@ class StudyView:
         """The last `n` subjects."""
         return self.iloc[max(len(self) - n, 0) :]
 
-    def sample(self, n: int, seed: int | None = None) -> Self:
+    def sample(self, n: int = 5, seed: int | None = None) -> Self:
         """`n` subjects at random, in the study's order; the same ones for the same seed, on every machine."""
         chosen = np.random.default_rng(seed).permutation(len(self))[: max(n, 0)]
         return self.iloc[np.sort(chosen)]
@@ -222,6 +225,10 @@ class StudyView:
             self._study.entry(name)
         return self._view(names=tuple(n for n in self.collection_names if n in set(names)))
 
+    def lazy(self) -> StudyQuery:
+        """A query over these subjects and their collections; `radi.T1w.lazy()` is one over a collection."""
+        return StudyQuery(self)
+
     def collection(self, name: str) -> VolumeCollection:
         """The collection of that name, narrowed to this view's subjects."""
         if name not in self.collection_names:
@@ -246,6 +253,14 @@ class StudyView:
                 return found
         raise UnknownIdError(f"obs_id {obs_id!r}", expected=f"a volume of {', '.join(self.collection_names)}")
 
+    def get_obs_row_by_obs_subject_id(self, obs_subject_id: str) -> pd.DataFrame:
+        """The subject's row of obs_meta, as a DataFrame of one row; of none when there is no such subject."""
+        return self.obs_meta.read(filter=pc.field("obs_subject_id") == obs_subject_id)
+
+    def copy(self) -> Self:
+        """The study's handle itself, or a view equal to this one. No volume is copied: `write` does that."""
+        return self._view() if self.is_view else self
+
     def validate(self, level: Literal["quick", "standard", "full"] = "quick", *, strict: bool = False) -> Any:
         """Check the study against its commit; see `radiobject.format.integrity`. `strict` raises."""
         return validate(self._study.snapshot, level, strict=strict)
@@ -256,7 +271,24 @@ class StudyView:
         self._set(self._study.changed(operation, edit, message), None, None, ())
         return self
 
+    def _change_obs_meta(
+        self, operation: str, change: Callable[[Table], TableChange | None], message: str
+    ) -> Table:
+        """Commit a change of the subject table, made for the table as it stands, and give the new one."""
+        self._refuse_view(operation)
+        made = change(self._study.subjects)
+        if made is not None:
+            edit = Edit(
+                subjects=made.updated,
+                update_subjects=True,
+                added_columns=made.added_columns,
+                dropped_columns=made.dropped_columns,
+            )
+            self._change(operation, edit, message)
+        return self._study.subjects
+
     def _refuse_view(self, what: str) -> None:
+        self._study.refuse(what)
         if self.is_view:
             raise ViewError(
                 f"{what}() on a view of {self._study.location.uri}",

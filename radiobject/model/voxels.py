@@ -155,6 +155,12 @@ class Voxels:
         return {} if self._row is None else self._row.values()
 
     @property
+    def uri(self) -> str | None:
+        """URL that `Volume(uri)` opens; None for what is in memory, computed or a part of a stored volume."""
+        # no promise of the seam: a backend whose volumes have no URL of their own names none
+        return getattr(self._handle, "uri", None) if self._region is None else None
+
+    @property
     def array(self) -> Any:
         """The engine's own object (a tensorstore.TensorStore, a zarr.Array), in disk axis order."""
         return self._handle.native()
@@ -236,6 +242,14 @@ class Voxels:
             row=self._row,
         )
         made._region = region
+        return made
+
+    def _renamed(self, obs_id: str, obs_subject_id: str, row: Row | None) -> Self:
+        """The same voxels under these names, with that row."""
+        made = type(self)._of(
+            self._handle, self._meta, self._affine, obs_id=obs_id, obs_subject_id=obs_subject_id, row=row
+        )
+        made._region = self._region
         return made
 
     def extra(self, name: str) -> bytes | None:

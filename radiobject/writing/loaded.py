@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,16 +11,31 @@ import numpy as np
 import numpy.typing as npt
 
 from radiobject.backends.base import DTYPES
-from radiobject.config import OrientationConfig
-from radiobject.errors import AxisAmbiguousError, GeometryError, SourceUnsupportedError
+from radiobject.config import OrientationConfig, WriteConfig
+from radiobject.errors import AxisAmbiguousError, SourceUnsupportedError
 from radiobject.format.layout import to_disk, to_python
-from radiobject.format.meta import VolumeMeta
+from radiobject.format.meta import VolumeMeta, scaled_dtype
 from radiobject.geometry.affine import Affine
 
-__all__ = ["Axis4", "Loaded", "array_dims", "from_array", "from_voxels", "refuse_float_labels", "reoriented"]
+__all__ = [
+    "Axis4",
+    "Loaded",
+    "Reorient",
+    "array_dims",
+    "from_array",
+    "from_voxels",
+    "oriented",
+    "refuse_float_labels",
+    "reoriented",
+    "with_scaled_dtype",
+]
 
 Axis4 = Literal["auto", "time", "channel"]
 """What a fourth axis is; "auto" believes what the source says, and refuses when it says nothing."""
+
+Reorient = bool | str | Sequence[str] | None
+"""Whether voxels are flipped and permuted on the way in: None as configured, True to the configured target,
+axis codes such as "LPS" to those."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +59,7 @@ def from_array(
     dims = array_dims(array.ndim, axis4, name, timed=time_step is not None or time_unit is not None)
     try:
         world = Affine(np.eye(4) if affine is None else np.asarray(affine, dtype=np.float64))
-    except GeometryError as error:
+    except (TypeError, ValueError) as error:  # GeometryError is one, and so is what NumPy says of text
         raise SourceUnsupportedError(name, got=str(error), hint="Give the affine as a 4x4 matrix.") from error
     return from_voxels(array, VolumeMeta(world, dims, time_step=time_step, time_unit=time_unit), name)
 
@@ -52,6 +68,10 @@ def from_voxels(
     array: npt.NDArray[Any], meta: VolumeMeta, name: str, extras: dict[str, bytes] | None = None
 ) -> Loaded:
     """An array in user order (x, y, z[, t][, c]) and what is to be said of it."""
+    if np.ma.is_masked(array):
+        raise SourceUnsupportedError(
+            name, expected="a value for every voxel", got="a masked array", hint="Use array.filled(value)."
+        )
     if array.dtype == bool:
         array = array.astype("u1")
     elif array.dtype == np.float16:
@@ -64,7 +84,10 @@ def from_voxels(
         )
     refuse_float_labels(meta, array.dtype, name)
     voxels = np.ascontiguousarray(to_disk(array, meta.dims)).astype(array.dtype.newbyteorder("="), copy=False)
-    digest = hashlib.sha256(f"{voxels.dtype.str}{voxels.shape}{meta.affine.matrix.tolist()}".encode())
+    said = f"{voxels.dtype.str}{voxels.shape}{meta.affine.matrix.tolist()}"
+    if len(meta.dims) > 3:  # the same numbers may be time points or channels
+        said += f"{meta.dims}{meta.time_step}"
+    digest = hashlib.sha256(said.encode())
     digest.update(voxels.data if voxels.flags.c_contiguous else voxels.tobytes())
     return Loaded(voxels, meta, extras or {}, digest.hexdigest())
 
@@ -101,6 +124,22 @@ def refuse_float_labels(meta: VolumeMeta, dtype: np.dtype[Any], name: str) -> No
         )
 
 
+def oriented(write: WriteConfig, reorient: Reorient) -> WriteConfig:
+    """The settings with the caller's word on reorientation: False, True (to their target) or axis codes.
+
+    Raises `GeometryError` for codes that name no orientation.
+    """
+    if reorient is None:
+        return write
+    now = write.orientation
+    if isinstance(reorient, bool):
+        now = replace(now, reorient_on_load=reorient)
+    else:
+        Affine(np.eye(4)).reorientation(reorient, (1, 1, 1))
+        now = replace(now, reorient_on_load=True, canonical_target="".join(reorient))
+    return replace(write, orientation=now)
+
+
 def reoriented(loaded: Loaded, orientation: OrientationConfig) -> Loaded:
     """Voxels flipped and permuted, never resampled, to the target; the affine follows exactly."""
     meta = loaded.meta
@@ -116,3 +155,13 @@ def reoriented(loaded: Loaded, orientation: OrientationConfig) -> Loaded:
         source=replace(meta.source, exact=False),
     )
     return replace(loaded, voxels=voxels, meta=meta)
+
+
+def with_scaled_dtype(loaded: Loaded) -> VolumeMeta:
+    """The meta of a volume with the type that scaled reads return settled from its voxels."""
+    meta = loaded.meta
+    if meta.scaling is None:
+        return meta
+    low, high = loaded.voxels.min(), loaded.voxels.max()
+    wide = scaled_dtype(loaded.voxels.dtype, meta.scaling.slope, meta.scaling.inter, low, high)
+    return replace(meta, scaling=replace(meta.scaling, dtype=wide))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
@@ -12,17 +13,28 @@ import numpy as np
 import numpy.typing as npt
 
 from radiobject.errors import SourceUnsupportedError
-from radiobject.format.meta import VolumeMeta
+from radiobject.format.meta import VolumeMeta, row_text
 from radiobject.writing.loaded import Axis4, Loaded, from_array, from_voxels
 
-__all__ = ["VolumeLike", "from_object", "is_array_pair", "is_image", "is_nifti_name", "is_object"]
+__all__ = [
+    "VolumeLike",
+    "from_object",
+    "is_array_pair",
+    "is_image",
+    "is_nifti_name",
+    "is_object",
+    "is_volume",
+    "told_apart",
+]
 
 _UNITS = {"sec": ("s", 1.0), "msec": ("ms", 1e-3), "usec": ("us", 1e-6)}
+_MILLIMETERS = {"mm": 1.0, "cm": 10.0, "m": 1e3, "um": 1e-3}
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0}
 _AXES = {"time": "t", "channel": "c"}
 """Names of dimensions that mean one of ours."""
 
 _KEPT = ("nifti",)
-"""Bytes beside the voxels that still hold for a volume written anew: its header, not where the file ended."""
+"""Bytes beside the voxels that still hold for a volume that was changed: the header, not what lay around."""
 
 
 @runtime_checkable
@@ -35,9 +47,23 @@ class VolumeLike(Protocol):
     @property
     def obs_subject_id(self) -> str: ...
 
+    @property
+    def metadata(self) -> dict[str, Any]: ...
+
     def to_numpy(self, *, raw: bool = False) -> npt.NDArray[Any]: ...
 
     def extra(self, name: str) -> bytes | None: ...
+
+
+def is_volume(value: Any) -> TypeGuard[VolumeLike]:
+    """Whether it is a `Volume`."""
+    return isinstance(value, VolumeLike)
+
+
+def told_apart(value: Any) -> dict[str, Any]:
+    """session, run and acquisition_time of a volume of a study: what its partners are found by."""
+    row = value.metadata if is_volume(value) else {}
+    return {name: row[name] for name in ("session", "run", "acquisition_time") if row.get(name) is not None}
 
 
 def is_object(value: Any) -> bool:
@@ -66,9 +92,10 @@ def is_nifti_name(name: str | os.PathLike[str]) -> bool:
 def from_object(item: Any, name: str, axis4: Axis4 = "auto") -> Loaded:
     """A Volume, `(array, affine)`, an image of nibabel's kind or an xarray DataArray.
 
-    A Volume keeps stored values, scaling and header. A DataArray has dims x, y, z[, t][, c] (`time` and
-    `channel` serve too) in any order, and its 4x4 affine as `attrs["affine"]`, or evenly spaced coordinates
-    in mm, RAS+.
+    A Volume keeps stored values, scaling, header, kind, label names and time step; one that shows all of a
+    NIfTI source also goes back to it byte for byte. A DataArray has dims x, y, z[, t][, c] (`time` and
+    `channel` serve too) in any order, and its 4x4 affine as `attrs["affine"]`, or evenly spaced coordinates,
+    RAS+, in mm or what their `attrs["units"]` says; those of time are in seconds, or times.
 
     Raises from the `SourceError` branch only.
     """
@@ -90,10 +117,15 @@ def from_object(item: Any, name: str, axis4: Axis4 = "auto") -> Loaded:
 
 def _from_volume(volume: VolumeLike, name: str) -> Loaded:
     meta = volume.meta
-    extras = {n: data for n in _KEPT if n in meta.source.extras and (data := volume.extra(n)) is not None}
-    # its own orientation and region are what is written now: bytes of the first source are not
-    source = replace(meta.source, exact=False, extras=tuple(extras))
-    return from_voxels(volume.to_numpy(raw=True), replace(meta, source=source), name, extras)
+    # a part, a turn or another grid of a source keeps its header; only the whole keeps what lay around it
+    names = meta.source.extras if meta.source.exact else [n for n in meta.source.extras if n in _KEPT]
+    extras = {n: data for n in names if (data := volume.extra(n)) is not None}
+    meta = replace(meta, source=replace(meta.source, extras=tuple(extras)))
+    loaded = from_voxels(volume.to_numpy(raw=True), meta, name, extras)
+    digest = hashlib.sha256(f"{loaded.digest}{row_text(meta)}".encode())
+    for data in extras.values():
+        digest.update(data)
+    return replace(loaded, digest=digest.hexdigest())
 
 
 def _from_image(image: Any, name: str, axis4: Axis4) -> Loaded:
@@ -118,40 +150,60 @@ def _from_dataarray(item: Any, name: str) -> Loaded:
     wanted = [a for a in "xyztc" if a in dims]
     if wanted[:3] != ["x", "y", "z"] or len(wanted) != len(item.dims):
         raise SourceUnsupportedError(
-            name, expected="a DataArray with dims x, y, z[, t][, c]", got=str(tuple(item.dims))
+            name,
+            expected="a DataArray with dims x, y, z[, t][, c]",
+            got=str(tuple(item.dims)),
+            hint="Rename or drop the others.",
         )
     affine = item.attrs.get("affine")
     if affine is None:
         affine = _affine_of(item.coords, [dims[a] for a in "xyz"], name)
     array = item.transpose(*[dims[a] for a in wanted]).to_numpy()
-    made = from_array(array, affine, name, "time" if "t" in wanted else "channel")
-    step = _step(item.coords, dims["t"], name) if "t" in dims and dims["t"] in item.coords else None
-    return replace(made, meta=replace(made.meta, time_step=step, time_unit=None if step is None else "s"))
+    timed = "t" in dims and dims["t"] in item.coords
+    step = _steps(item.coords, dims["t"], name, _SECONDS)[1] if timed else None
+    unit = None if step is None else "s"
+    return from_array(array, affine, name, "time" if "t" in wanted else "channel", step, unit)
 
 
 def _affine_of(coords: Mapping[Hashable, Any], axes: Sequence[Any], name: str) -> npt.NDArray[np.float64]:
-    if any(axis not in coords for axis in axes):
+    if missing := [str(axis) for axis in axes if axis not in coords]:
         raise SourceUnsupportedError(
             name,
             expected='attrs["affine"], or coordinates along x, y and z in mm',
-            got=f"coordinates {[str(c) for c in coords]}",
+            got=f"no coordinates along {', '.join(missing)}",
             hint="Pass (array, affine) instead, or set da.attrs['affine'].",
         )
     affine = np.eye(4)
     for number, axis in enumerate(axes):
-        affine[number, number] = _step(coords, axis, name) or 1.0
-        affine[number, 3] = float(np.asarray(coords[axis]).ravel()[0])
+        first, step = _steps(coords, axis, name, _MILLIMETERS)
+        affine[number, number], affine[number, 3] = step or 1.0, first
     return affine
 
 
-def _step(coords: Mapping[Hashable, Any], axis: Any, name: str) -> float | None:
-    """The distance between neighbours along an axis; None for a single one."""
-    values = np.asarray(coords[axis], dtype=np.float64)
-    if values.size < 2:
-        return None
-    steps = np.diff(values)
-    if not np.allclose(steps, steps[0], rtol=1e-3) or steps[0] == 0:
+def _steps(
+    coords: Mapping[Hashable, Any], axis: Any, name: str, units: Mapping[str, float]
+) -> tuple[float, float | None]:
+    """The first coordinate of an axis and the distance between neighbours, None for a single one."""
+    values, unit = np.asarray(coords[axis]), coords[axis].attrs.get("units")
+    what = f"{name}, coordinates of {axis!r}"
+    if values.dtype.kind in "mM" and units is _SECONDS:
+        values, unit = (values - values[0]) / np.timedelta64(1, "s"), None
+    if values.dtype.kind not in "iuf" or (unit is not None and unit not in units):
         raise SourceUnsupportedError(
-            name, expected=f"even steps along {axis!r}", got=f"{steps.min():g} to {steps.max():g}"
+            what,
+            expected=f"numbers, units one of {', '.join(units)}",
+            got=f"{values.dtype}, units {unit!r}",
         )
-    return float((values[-1] - values[0]) / (values.size - 1))
+    values = values.astype(np.float64) * units.get(unit, 1.0)
+    if values.size < 2:
+        return float(values[0]), None
+    steps = np.diff(values)
+    even = np.isfinite(values).all() and np.allclose(steps, steps[0], rtol=1e-3, atol=0)
+    if not even or steps[0] == 0 or (steps[0] < 0 and units is _SECONDS):
+        raise SourceUnsupportedError(
+            what,
+            expected="even steps" if units is _MILLIMETERS else "even steps forward",
+            got=f"{steps.min():g} to {steps.max():g}",
+            hint="Resample it to an even grid first.",
+        )
+    return float(values[0]), float((values[-1] - values[0]) / (values.size - 1))

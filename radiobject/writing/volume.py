@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from radiobject.backends.base import ArraySpec, Backend, Level, StoredVolume, plan_array
 from radiobject.config import WriteConfig
 from radiobject.format.exclusive import ensure_group
 from radiobject.format.layout import geometry_shape, volume_path
-from radiobject.format.meta import Kind, VolumeMeta, row_text, scaled_dtype
+from radiobject.format.meta import Kind, VolumeMeta, row_text
 from radiobject.format.ome import ome_attributes
 from radiobject.storage import Storage
 from radiobject.writing.compression import settle_shuffle
-from radiobject.writing.loaded import Loaded
+from radiobject.writing.loaded import Loaded, with_scaled_dtype
 from radiobject.writing.statistics import Statistics, volume_statistics
 from radiobject.writing.thumbnail import thumbnail_jpeg
 
@@ -35,6 +36,8 @@ class Named(Protocol):
     def session(self) -> str | None: ...
     @property
     def run(self) -> int | None: ...
+    @property
+    def acquisition_time(self) -> datetime.datetime | None: ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Naming:
     obs_id: str
     session: str | None = None
     run: int | None = None
+    acquisition_time: datetime.datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def write_volume(loaded: Loaded, source: Named, target: Target) -> dict[str, Any
         "obs_id": source.obs_id,
         "session": source.session,
         "run": source.run,
+        "acquisition_time": source.acquisition_time,
         "dim_x": x,
         "dim_y": y,
         "dim_z": z,
@@ -105,7 +110,7 @@ def store(
 
     When anything fails, nothing openable is left.
     """
-    meta = _with_scaled_dtype(loaded)
+    meta = with_scaled_dtype(loaded)
     label = meta.kind == "label"
     statistics = volume_statistics(loaded.voxels, None if label else meta.scaling, meta.dims)
     codec = write.label_compression if label else write.compression
@@ -133,15 +138,6 @@ def _thumbnail(loaded: Loaded, meta: VolumeMeta, statistics: Statistics) -> byte
         box=statistics.nonzero_box,
         labels=meta.labels,
     )
-
-
-def _with_scaled_dtype(loaded: Loaded) -> VolumeMeta:
-    meta = loaded.meta
-    if meta.scaling is None:
-        return meta
-    low, high = loaded.voxels.min(), loaded.voxels.max()
-    wide = scaled_dtype(loaded.voxels.dtype, meta.scaling.slope, meta.scaling.inter, low, high)
-    return replace(meta, scaling=replace(meta.scaling, dtype=wide))
 
 
 def _window(meta: VolumeMeta, statistics: Statistics) -> tuple[float, float] | None:

@@ -1,0 +1,355 @@
+"""Deriving: the volumes that a query makes, written as a collection with their provenance, in one commit."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from radiobject.backends import get_backend
+from radiobject.config import WriteConfig, current
+from radiobject.errors import AlignmentError, DuplicateIdError, MetadataError, SelectionError
+from radiobject.format.catalog import Snapshot
+from radiobject.format.changes import CollectionEdit, Edit
+from radiobject.format.exclusive import collection_groups
+from radiobject.format.journal import matching, running
+from radiobject.format.layout import collection_path
+from radiobject.format.rows import select_rows
+from radiobject.format.schema import DERIVED_SCHEMA, LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
+from radiobject.format.transaction import Transaction, create_study
+from radiobject.model.copying import backend_for, merged_subjects
+from radiobject.model.execution import Execution, Failure, results_of
+from radiobject.model.naming import derived_id
+from radiobject.model.pieces import Piece
+from radiobject.model.stages import Stage, Work
+from radiobject.model.study import Study
+from radiobject.storage import Storage
+from radiobject.writing.columns import OWN_COLUMNS, Columns, plain_value
+from radiobject.writing.finished import FinishedRows, journaled, rows_table
+from radiobject.writing.volume import Naming, Target, write_volume
+
+__all__ = ["Origin", "Place", "derive"]
+
+Kind = Literal["image", "label"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a collection is made from: volumes of another one, and what is done with each.
+
+    `pieces` gives the volumes in these rows of the collection; `identity` tells functions apart.
+    """
+
+    study: Study
+    collection: str
+    positions: npt.NDArray[np.int64]
+    pieces: Callable[[Sequence[int]], Iterator[Piece]]
+    stages: tuple[Stage, ...]
+    identity: str
+
+    def column(self, name: str) -> list[Any]:
+        """A column of the volume table, for these volumes."""
+        values: list[Any] = self.study.obs(self.collection).rows(self.positions, [name])[name].to_pylist()
+        return values
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the collection goes: a new study (`base` None), or one that exists; and who commits it."""
+
+    storage: Storage
+    base: Snapshot | None = None
+    backend: str | None = None
+    finish: Callable[[Transaction, Edit], Snapshot] = Transaction.commit
+
+
+@dataclass(frozen=True)
+class _Deposit:
+    """The end of a volume's way: its own place, and its row. Runs in the workers."""
+
+    target: Target
+    collection: str
+    names: Mapping[str, str]
+    provenance: Mapping[str, Any]
+    syncs: bool
+
+    def __call__(self, piece: Piece) -> dict[str, Any]:
+        kind = self.target.kinds[self.collection]
+        name = Naming(self.collection, piece.source.obs_subject_id, self.names[piece.obs_id])
+        updates = {
+            n: plain_value(v, f"what functions add for {piece.obs_id!r}, column {n!r}")
+            for n, v in piece.updates.items()
+        }
+        row = write_volume(piece.load(kind), name, self.target)
+        if self.syncs:
+            self.target.storage.make_durable()  # this machine's cache is not the coordinator's
+        return {
+            **row,
+            **self.provenance,
+            "parent_obs_id": piece.obs_id,
+            "_parent": piece.path,
+            "_fingerprint": piece.path,
+            "_updates": json.dumps(updates, default=_encoded),
+        }
+
+
+@dataclass
+class _Made:
+    """What has come back: rows by the new obs_id, and the columns that functions have added."""
+
+    carried: pa.Table
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    added: Columns = field(default_factory=lambda: Columns("what functions add"))
+
+    def take(self, row: dict[str, Any]) -> None:
+        """Keep a row. `MetadataError` when what it adds is no column, or not the parent's column's type."""
+        updates = json.loads(row["_updates"], object_hook=_decoded)
+        for name, value in updates.items():
+            if name in self.carried.schema.names and value is not None:
+                _check_type(self.carried.schema.field(name), value, row["parent_obs_id"])
+        self.added.add(row["obs_id"], updates)
+        self.rows[row["obs_id"]] = row
+
+
+def derive(
+    origin: Origin,
+    name: str,
+    place: Place,
+    *,
+    kind: Kind | None = None,
+    write: WriteConfig | None = None,
+    resume: bool = False,
+    message: str = "",
+    how: Execution,
+    failures: list[Failure],
+) -> Snapshot | None:
+    """Write the volumes of `origin` as the collection `name`; None when all of them are there already.
+
+    A derived collection of an existing study is gone on with: volumes whose parent and function are the
+    same stay, others are made anew, new ones are added. Rows keep what the parent's said, then say what
+    functions have added; `parent_obs_id`, `parent_version` and `parent_function` say where they come from.
+
+    Raises what functions raise (`TransformError`), `DuplicateIdError` for a name or an id that is taken.
+    """
+    storage, base = place.storage, place.base
+    source = origin.study.entry(origin.collection)
+    entry = None if base is None else base.commit.collection(name)
+    kind = kind or ("label" if source.kind == "label" else "image")
+    chosen = place.backend if entry is None else entry.backend
+    backend = backend_for(chosen, storage.location, source.backend)
+    if entry is not None and entry.kind != kind:
+        raise AlignmentError(f"collection {name!r}", expected=f"kind {entry.kind}", got=kind)
+    parents, paths = origin.column("obs_id"), origin.column("_path")
+    apart = base is None or base.commit.study != origin.study.snapshot.commit.study
+    names = {p: p if apart else derived_id(p, origin.collection, name) for p in parents}
+    held = _held(base, name)
+    todo = [
+        int(at)
+        for at, parent, path in zip(origin.positions, parents, paths, strict=True)
+        if held.get(names[parent]) != (path, origin.identity)
+    ]
+    if base is None and not todo:
+        raise SelectionError(f"write of {origin.collection!r}", expected="at least one volume", got="none")
+    if not todo:
+        return None
+    _refuse_taken(base, name, {names[p] for p in parents} - held.keys())
+    config = write or current().write
+    if base is None:
+        create_study(storage)
+    transaction = Transaction(storage, base, "map" if base is None else "derive", message)
+    path = collection_path(name) if entry is None else entry.path
+    target = Target(storage, get_backend(backend, storage.location), {name: path}, {name: kind}, config)
+    plan = _plan(origin, name, kind, backend, config)
+    made, finished = _Made(_carried(origin)), FinishedRows(transaction.journal)
+    if resume and (earlier := matching(running(storage), plan)) is not None:
+        wanted = {names[p]: path for p, path in zip(parents, paths, strict=True)}
+        for row in journaled(storage, earlier.txn_id, wanted):
+            made.take(row)
+            finished.add(row)  # the earlier journal may be cleaned up
+        positions = dict(zip(origin.positions.tolist(), parents, strict=True))
+        todo = [at for at in todo if names[positions[at]] not in made.rows]
+    transaction.journal.begin(transaction.operation, plan)
+    collection_groups(storage, path)
+    provenance = {"parent_version": origin.study.snapshot.version, "parent_function": origin.identity}
+    deposit = _Deposit(
+        target, name, names, provenance, how.executor not in ("threads", "serial", "processes")
+    )
+    outcomes = results_of(
+        origin.study, origin.pieces(todo), len(todo), Work(origin.stages, deposit), how, failures,
+        title=name, ordered=False,
+    )  # fmt: skip
+    try:
+        for ids, rows in outcomes:
+            for row in rows:
+                try:
+                    made.take(row)
+                except MetadataError as error:
+                    if how.errors == "raise":
+                        raise
+                    failures.append(Failure(ids, error))
+                else:
+                    finished.add(row)
+            finished.flush()
+    finally:
+        finished.flush(last=True)
+    if base is None and not made.rows:
+        transaction.journal.discard()
+        nothing = SelectionError(
+            f"write of {origin.collection!r}", expected="at least one volume", got="none"
+        )
+        raise failures[0].error if failures else nothing
+    edit = _edit(origin, name, kind, backend, base, made, [names[p] for p in parents], held)
+    edit.ledger = _ledger(failures, name, origin)
+    return place.finish(transaction, edit)
+
+
+def _held(base: Snapshot | None, name: str) -> dict[str, tuple[str, str]]:
+    """Parent's path and function of every volume that the collection has."""
+    if base is None or base.commit.collection(name) is None:
+        return {}
+    table = base.table("obs", name)
+    if missing := [c for c in DERIVED_SCHEMA.names if c not in table.schema.names]:
+        raise DuplicateIdError(
+            f"collection {name!r}", expected="a free name, or a collection that a query made",
+            got=f"one without {missing}", hint="Choose another name, or delete it first.",
+        )  # fmt: skip
+    rows = table.read(["obs_id", "_parent", "parent_function"]).to_pylist()
+    return {r["obs_id"]: (r["_parent"], r["parent_function"]) for r in rows}
+
+
+def _refuse_taken(base: Snapshot | None, name: str, new: set[str]) -> None:
+    for entry in base.commit.collections if base is not None else ():
+        if taken := sorted(new & set(base.table("obs", entry.name).ids() if base else ())):
+            raise DuplicateIdError(
+                f"obs_id {taken[:5]} for collection {name!r}",
+                expected="ids that the study does not hold",
+                got=f"ids of {entry.name!r}",
+                hint="Choose another name for the collection.",
+            )
+
+
+def _plan(origin: Origin, name: str, kind: str, backend: str, config: WriteConfig) -> str:
+    """Which run would write the same: for resume, beside each volume's parent."""
+    study = origin.study.snapshot.commit.study
+    parts = [study, origin.collection, name, kind, backend, origin.identity, repr(config)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _carried(origin: Origin) -> pa.Table:
+    """What callers have said of the parents: visible columns that the engine does not fill, by obs_id."""
+    table = origin.study.obs(origin.collection)
+    engine = {*OBS_SCHEMA.names, *DERIVED_SCHEMA.names}
+    names = [c for c in table.schema.names if not c.startswith("_") and c not in engine - OWN_COLUMNS]
+    return table.rows(origin.positions, ["obs_id", *names])
+
+
+def _edit(
+    origin: Origin, name: str, kind: Kind, backend: str, base: Snapshot | None, made: _Made,
+    order: Sequence[str], held: Mapping[str, Any],
+) -> Edit:  # fmt: skip
+    ids = [i for i in order if i in made.rows]
+    rows = [made.rows[i] for i in ids]
+    schema = pa.schema([*OBS_SCHEMA, *DERIVED_SCHEMA])
+    table = _with_columns(rows_table(rows, schema), made, ids)
+    thumbnails = [{**{n: r[n] for n in ("obs_subject_id", "obs_id")}, "jpeg": r["_jpeg"]} for r in rows]
+    tables = {"obs": table, "thumbnails": pa.Table.from_pylist(thumbnails, schema=THUMBNAIL_SCHEMA)}
+    new, old = [i for i in ids if i not in held], [i for i in ids if i in held]
+    subjects = list(dict.fromkeys(r["obs_subject_id"] for r in rows))
+    if base is not None:
+        known = set(base.table("obs_meta").ids())
+        subjects = [s for s in subjects if s not in known]
+    return Edit(
+        subjects=merged_subjects([(origin.study, subjects)]) if subjects else None,
+        collections={
+            name: CollectionEdit(
+                kind=kind,
+                backend=backend,
+                create=True,
+                added={n: select_rows(t, new, "obs_id") for n, t in tables.items()},
+                replaced={n: select_rows(t, old, "obs_id") for n, t in tables.items()} if old else {},
+            )
+        },
+    )
+
+
+def _with_columns(table: pa.Table, made: _Made, ids: Sequence[str]) -> pa.Table:
+    """The rows with what the parents' said, and over it what functions have added."""
+    where = {obs_id: at for at, obs_id in enumerate(made.carried["obs_id"].to_pylist())}
+    carried = made.carried.take(pa.array([where[made.rows[i]["parent_obs_id"]] for i in ids], pa.int64()))
+    added = made.added.table(ids)
+    for name in dict.fromkeys([*carried.schema.names[1:], *added.schema.names]):
+        if name not in carried.schema.names:
+            column = added[name].combine_chunks()
+        elif name not in added.schema.names:
+            column = carried[name].combine_chunks()
+        else:
+            column = _over(carried[name].combine_chunks(), added[name].combine_chunks())
+        at = table.schema.get_field_index(name)
+        if at < 0:
+            table = table.append_column(name, column)
+        else:
+            stored = table.schema.field(name)
+            table = table.set_column(at, stored, column.cast(stored.type))
+    return table
+
+
+def _over(below: pa.Array, above: pa.Array) -> pa.Array:
+    values = [b if a is None else a for a, b in zip(above.to_pylist(), below.to_pylist(), strict=True)]
+    wide = pa.types.is_integer(below.type) and pa.types.is_floating(above.type)
+    return pa.array(values, above.type if wide else below.type)
+
+
+def _check_type(stored: pa.Field, value: Any, parent: str) -> None:
+    try:
+        pa.array([value], stored.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        if pa.types.is_integer(stored.type) and isinstance(value, float):
+            return
+        raise MetadataError(
+            f"what functions add for {parent!r}, column {stored.name!r}",
+            expected=f"{stored.type}, as the source collection has",
+            got=repr(value)[:60],
+            hint="Choose another name, or give every volume a value of that type.",
+        ) from error
+
+
+def _ledger(failures: Sequence[Failure], name: str, origin: Origin) -> pa.Table:
+    subjects = dict(zip(origin.column("obs_id"), origin.column("obs_subject_id"), strict=True))
+    lines = [
+        {"obs_subject_id": subjects[i], "obs_id": i, "collection": name, "outcome": "failed",
+         "error": type(f.error).__name__, "message": str(f)}
+        for f in failures for i in f.obs_ids
+    ]  # fmt: skip
+    return pa.Table.from_pylist(lines, schema=LEDGER_SCHEMA)
+
+
+def _encoded(value: Any) -> dict[str, Any]:
+    if isinstance(value, datetime.datetime | datetime.date):
+        return {f"${type(value).__name__}": value.isoformat()}
+    if isinstance(value, datetime.timedelta):
+        return {"$timedelta": value / datetime.timedelta(microseconds=1)}
+    return {"$bytes": base64.b64encode(value).decode()}
+
+
+def _decoded(found: dict[str, Any]) -> Any:
+    for kind, make in _DECODERS.items():
+        if set(found) == {kind}:
+            return make(found[kind])
+    return found
+
+
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "$datetime": datetime.datetime.fromisoformat,
+    "$Timestamp": datetime.datetime.fromisoformat,
+    "$date": datetime.date.fromisoformat,
+    "$timedelta": lambda us: datetime.timedelta(microseconds=us),
+    "$bytes": base64.b64decode,
+}
