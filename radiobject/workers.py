@@ -159,7 +159,8 @@ class _ProcessPool:
         yield from done
 
     def close(self, unfinished: Iterable[Future[bytes]]) -> None:
-        self._pool.shutdown(wait=True, kill_workers=True)
+        # a run that was broken off must not wait for work that nobody wants any more
+        self._pool.shutdown(wait=True, kill_workers=any(unfinished))
 
 
 class _ClientPool:

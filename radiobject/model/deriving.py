@@ -142,7 +142,8 @@ def derive(
     storage, base = place.storage, place.base
     source = origin.study.entry(origin.collection)
     entry = None if base is None else base.commit.collection(name)
-    kind = kind or ("label" if source.kind == "label" else "image")
+    held = _held(base, name)
+    kind = kind or ("label" if (entry or source).kind == "label" else "image")
     chosen = place.backend if entry is None else entry.backend
     backend = backend_for(chosen, storage.location, source.backend)
     if entry is not None and entry.kind != kind:
@@ -150,7 +151,6 @@ def derive(
     parents, paths = origin.column("obs_id"), origin.column("_path")
     apart = base is None or base.commit.study != origin.study.snapshot.commit.study
     names = {p: p if apart else derived_id(p, origin.collection, name) for p in parents}
-    held = _held(base, name)
     todo = [
         int(at)
         for at, parent, path in zip(origin.positions, parents, paths, strict=True)

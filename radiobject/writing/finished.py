@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from radiobject.errors import IntegrityError
 from radiobject.format.journal import Journal
-from radiobject.format.schema import OBS_SCHEMA
+from radiobject.format.schema import DERIVED_SCHEMA, OBS_SCHEMA
 from radiobject.storage import Storage, check_key
 
 __all__ = ["FinishedRows", "journaled", "rows_table"]
@@ -20,7 +20,13 @@ _ROWS = 16
 _SECONDS = 5.0
 
 _SCHEMA = pa.schema(
-    [*OBS_SCHEMA, ("_jpeg", pa.binary()), ("_fingerprint", pa.string()), ("_updates", pa.string())]
+    [
+        *OBS_SCHEMA,
+        *DERIVED_SCHEMA,
+        ("_jpeg", pa.binary()),
+        ("_fingerprint", pa.string()),
+        ("_updates", pa.string()),
+    ]
 )
 """`_fingerprint` tells whether the source is still the same, `_updates` is what functions have added."""
 

@@ -1,8 +1,9 @@
 """Make the archive of a released format: one small study, and what must be read from it for ever.
 
-Run once for a new format version, never again for an old one:
+Run once for a new format version, or for something new in one, never again for an old one:
 
     python tests/archives/make_archive.py tests/archives/v1.0
+    python tests/archives/make_archive.py tests/archives/v1.0-derived
 
 It writes `study.tar.xz` and `expected.json` (for each volume: shape, dtype, affine, SHA-256 of its voxels in
 C order x, y, z[, t][, c], raw and scaled, and of the NIfTI file where export gives one back).
@@ -57,6 +58,9 @@ def read(radi: RadiObject) -> dict[str, Any]:
                 "raw": digest(volume.to_numpy(raw=True)),
                 "scaled": digest(volume.to_numpy()),
             }
+            if "parent_obs_id" in volume.metadata:
+                keys = ("parent_obs_id", "parent_version", "parent_function", "level")
+                volumes[volume.obs_id]["derived"] = [volume.metadata[k] for k in keys]
     return {
         "format": FORMAT,
         "collections": list(radi.collection_names),
@@ -111,6 +115,20 @@ def _write(folder: Path) -> RadiObject:
     return radi.delete(obs_ids="u1_seg")
 
 
+def _halve(volume: np.ndarray, row: pd.Series) -> tuple[np.ndarray, dict[str, float]]:
+    return volume / 2, {"level": float(volume.mean())}
+
+
+def _write_derived(folder: Path) -> RadiObject:
+    """A collection that a function made of another one."""
+    images = {"T1w": [((_ramp("i2", 5, 4, 3), _TILT), "a"), ((_ramp("i2", 5, 4, 3) + 7, _TILT), "b")]}
+    radi = RadiObject.from_niftis(folder / "study", images, progress=False)
+    return radi.add_collection("half", radi.T1w.lazy().map(_halve), progress=False)
+
+
+_WRITERS = {"v1.0": _write, "v1.0-derived": _write_derived}
+
+
 def main(target: Path) -> None:
     """Write both files into `target`; refuses to replace them."""
     if (target / "study.tar.xz").exists():
@@ -118,10 +136,11 @@ def main(target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        radi = _write(folder)
+        radi = _WRITERS[target.name](folder)
         expected = read(radi)
         expected["exports"] = {}
-        for obs_id in ("bold_image", "ct_image", "vectors_image"):
+        of_files = ("bold_image", "ct_image", "vectors_image") if target.name == "v1.0" else ()
+        for obs_id in of_files:
             radi.get_volume(obs_id).to_nifti(folder / "export.nii")
             expected["exports"][obs_id] = hashlib.sha256((folder / "export.nii").read_bytes()).hexdigest()
         packed = io.BytesIO()

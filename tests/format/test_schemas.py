@@ -23,7 +23,14 @@ from radiobject.config import OrientationConfig, TileConfig, WriteConfig
 from radiobject.format.catalog import Catalog
 from radiobject.format.changes import Edit
 from radiobject.format.layout import HINT, ROOT
-from radiobject.format.schema import KEYS, LEDGER_SCHEMA, OBS_SCHEMA, SUBJECT_SCHEMA, THUMBNAIL_SCHEMA
+from radiobject.format.schema import (
+    DERIVED_SCHEMA,
+    KEYS,
+    LEDGER_SCHEMA,
+    OBS_SCHEMA,
+    SUBJECT_SCHEMA,
+    THUMBNAIL_SCHEMA,
+)
 from radiobject.format.tags import create_tag
 from radiobject.format.transaction import MAX_IDS_IN_COMMIT, Transaction
 from radiobject.location import Location
@@ -234,3 +241,14 @@ def test_the_schemas_ship_in_the_wheel(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for path in (REPOSITORY / "schemas").iterdir():
             assert archive.read(f"radiobject/_schemas/{path.name}") == path.read_bytes()
+
+
+def test_a_derived_collection_has_the_optional_columns_as_published(study: Path, tmp_path: Path) -> None:
+    published = [(c["name"], c["type"]) for c in TABLES["obs"]["optional_columns"]]
+    assert published == [(f.name, str(f.type)) for f in DERIVED_SCHEMA]
+    radi = RadiObject(study)
+    name = radi.collection_names[0]
+    made = radi.collection(name).lazy().head(1).map(lambda v, row: v).write(tmp_path / "derived")
+    written = pq.read_schema(made.obs.files()[0])
+    assert [(n, str(written.field(n).type)) for n, _ in published] == published
+    assert written.names[: len(OBS_SCHEMA.names)] == OBS_SCHEMA.names

@@ -101,7 +101,9 @@ def test_functions_see_the_row_joined_with_the_subject_and_what_came_before(radi
         return volume, {"age": 1000, "level": float(volume[0, 0, 0])}
 
     def second(volume, row):
-        seen.append((row.name, row["obs_subject_id"], row["age"], row["dx"], row["level"], row["affine"].shape))
+        seen.append(
+            (row.name, row["obs_subject_id"], row["age"], row["dx"], row["level"], row["affine"].shape)
+        )
         row["level"] = -1  # the function's own copy
         return volume
 
@@ -169,11 +171,10 @@ def test_a_mean_over_time_is_a_volume_without_time(study) -> None:
 
 
 def test_a_function_that_returns_nothing_is_told(radi) -> None:
+    def forgetful(volume, row):
+        volume + 1
+
     with pytest.raises(TransformError, match=r"forgetful for 'sub-03_T1w'.*got None.*return missing"):
-
-        def forgetful(volume, row):
-            volume + 1
-
         radi.T1w.lazy().map(forgetful).to_numpy_stack(executor="serial")
 
 
@@ -201,7 +202,9 @@ def test_collected_failures_leave_the_others(radi, tmp_path: Path) -> None:
     made = query.write(tmp_path / "out", errors="collect")
     assert made.obs_ids == ["sub-03_T1w", "sub-02_T1w"]
     ledger = RadiObject(tmp_path / "out").ledger.read()
-    assert ledger[["obs_id", "outcome", "error"]].values.tolist() == [["sub-01_T1w", "failed", "TransformError"]]
+    assert ledger[["obs_id", "outcome", "error"]].values.tolist() == [
+        ["sub-01_T1w", "failed", "TransformError"]
+    ]
     assert "too dark" in ledger["message"][0]
 
 
@@ -251,7 +254,11 @@ def test_written_rows_keep_the_sources_and_gain_what_functions_add(study, tmp_pa
     assert rows["parent_version"].tolist() == [1, 1, 1]
     assert rows["parent_function"].str.contains("add#").all()
     again = RadiObject(tmp_path / "out")
-    assert again.obs_meta.read().sort_values("age")["obs_subject_id"].tolist() == ["sub-01", "sub-02", "sub-03"]
+    assert again.obs_meta.read().sort_values("age")["obs_subject_id"].tolist() == [
+        "sub-01",
+        "sub-02",
+        "sub-03",
+    ]
     assert again.validate("full").ok
 
 
