@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -27,12 +25,13 @@ from radiobject.format.schema import DERIVED_SCHEMA, LEDGER_SCHEMA, OBS_SCHEMA, 
 from radiobject.format.transaction import Transaction, create_study
 from radiobject.model.copying import backend_for, merged_subjects
 from radiobject.model.execution import Execution, Failure, results_of
+from radiobject.model.made_rows import MadeRows, encoded
 from radiobject.model.naming import derived_id
 from radiobject.model.pieces import Piece
 from radiobject.model.stages import Stage, Work
 from radiobject.model.study import Study
 from radiobject.storage import Storage
-from radiobject.writing.columns import OWN_COLUMNS, Columns, plain_value
+from radiobject.writing.columns import OWN_COLUMNS, plain_value
 from radiobject.writing.finished import FinishedRows, journaled, rows_table
 from radiobject.writing.volume import Naming, Target, write_volume
 
@@ -97,26 +96,60 @@ class _Deposit:
             "parent_obs_id": piece.obs_id,
             "_parent": piece.path,
             "_fingerprint": piece.path,
-            "_updates": json.dumps(updates, default=_encoded),
+            "_updates": encoded(updates),
         }
 
 
-@dataclass
-class _Made:
-    """What has come back: rows by the new obs_id, and the columns that functions have added."""
+@dataclass(frozen=True)
+class _Order:
+    """What is to be made, settled before a volume is read."""
 
-    carried: pa.Table
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    added: Columns = field(default_factory=lambda: Columns("what functions add"))
+    name: str
+    kind: Kind
+    backend: str
+    path: str
+    write: WriteConfig
+    names: Mapping[str, str]
+    held: Mapping[str, tuple[str, str]]
+    sources: Mapping[str, tuple[int, str]]
+    plan: str
 
-    def take(self, row: dict[str, Any]) -> None:
-        """Keep a row. `MetadataError` when what it adds is no column, or not the parent's column's type."""
-        updates = json.loads(row["_updates"], object_hook=_decoded)
-        for name, value in updates.items():
-            if name in self.carried.schema.names and value is not None:
-                _check_type(self.carried.schema.field(name), value, row["parent_obs_id"])
-        self.added.add(row["obs_id"], updates)
-        self.rows[row["obs_id"]] = row
+    @classmethod
+    def settled(
+        cls, origin: Origin, name: str, place: Place, kind: Kind | None, write: WriteConfig | None
+    ) -> _Order:
+        """New ids, kind and backend. Raises for a name or an id that is taken, and for another kind."""
+        base, source = place.base, origin.study.entry(origin.collection)
+        entry = None if base is None else base.commit.collection(name)
+        held = _held(base, name)
+        kind = kind or ("label" if (entry or source).kind == "label" else "image")
+        if entry is not None and entry.kind != kind:
+            raise AlignmentError(f"collection {name!r}", expected=f"kind {entry.kind}", got=kind)
+        chosen = place.backend if entry is None else entry.backend
+        backend = backend_for(chosen, place.storage.location, source.backend)
+        parents = origin.column("obs_id")
+        apart = base is None or base.commit.study != origin.study.snapshot.commit.study
+        names = {p: p if apart else derived_id(p, origin.collection, name) for p in parents}
+        _refuse_taken(base, name, set(names.values()) - held.keys())
+        places = zip(map(int, origin.positions), origin.column("_path"), strict=True)
+        config = write or current().write
+        return cls(
+            name=name,
+            kind=kind,
+            backend=backend,
+            path=collection_path(name) if entry is None else entry.path,
+            write=config,
+            names=names,
+            held=held,
+            sources=dict(zip(parents, places, strict=True)),
+            plan=_plan(origin, name, kind, backend, config),
+        )
+
+    def todo(self, identity: str) -> list[int]:
+        """Positions of the parents that this function has not been called for."""
+        return [
+            at for p, (at, path) in self.sources.items() if self.held.get(self.names[p]) != (path, identity)
+        ]
 
 
 def derive(
@@ -140,51 +173,45 @@ def derive(
     Raises what functions raise (`TransformError`), `DuplicateIdError` for a name or an id that is taken.
     """
     storage, base = place.storage, place.base
-    source = origin.study.entry(origin.collection)
-    entry = None if base is None else base.commit.collection(name)
-    held = _held(base, name)
-    kind = kind or ("label" if (entry or source).kind == "label" else "image")
-    chosen = place.backend if entry is None else entry.backend
-    backend = backend_for(chosen, storage.location, source.backend)
-    if entry is not None and entry.kind != kind:
-        raise AlignmentError(f"collection {name!r}", expected=f"kind {entry.kind}", got=kind)
-    parents, paths = origin.column("obs_id"), origin.column("_path")
-    apart = base is None or base.commit.study != origin.study.snapshot.commit.study
-    names = {p: p if apart else derived_id(p, origin.collection, name) for p in parents}
-    todo = [
-        int(at)
-        for at, parent, path in zip(origin.positions, parents, paths, strict=True)
-        if held.get(names[parent]) != (path, origin.identity)
-    ]
-    if base is None and not todo:
-        raise SelectionError(f"write of {origin.collection!r}", expected="at least one volume", got="none")
-    if not todo:
+    order = _Order.settled(origin, name, place, kind, write)
+    todo = order.todo(origin.identity)
+    if not todo and base is not None:
         return None
-    _refuse_taken(base, name, {names[p] for p in parents} - held.keys())
-    config = write or current().write
+    nothing = SelectionError(f"write of {origin.collection!r}", expected="at least one volume", got="none")
+    if not todo:
+        raise nothing
     if base is None:
         create_study(storage)
     transaction = Transaction(storage, base, "map" if base is None else "derive", message)
-    path = collection_path(name) if entry is None else entry.path
-    target = Target(storage, get_backend(backend, storage.location), {name: path}, {name: kind}, config)
-    plan = _plan(origin, name, kind, backend, config)
-    made, finished = _Made(_carried(origin)), FinishedRows(transaction.journal)
-    if resume and (earlier := matching(running(storage), plan)) is not None:
-        wanted = {names[p]: path for p, path in zip(parents, paths, strict=True)}
-        for row in journaled(storage, earlier.txn_id, wanted):
-            made.take(row)
-            finished.add(row)  # the earlier journal may be cleaned up
-        positions = dict(zip(origin.positions.tolist(), parents, strict=True))
-        todo = [at for at in todo if names[positions[at]] not in made.rows]
-    transaction.journal.begin(transaction.operation, plan)
-    collection_groups(storage, path)
+    made, finished = MadeRows(_carried(origin)), FinishedRows(transaction.journal)
+    if resume:
+        _take_over(storage, order, made, finished)
+        done = {order.sources[row["parent_obs_id"]][0] for row in made.rows.values()}
+        todo = [at for at in todo if at not in done]
+    transaction.journal.begin(transaction.operation, order.plan)
+    collection_groups(storage, order.path)
+    _run(origin, todo, order, storage, how, made, finished, failures)
+    if base is None and not made.rows:
+        transaction.journal.discard()
+        raise failures[0].error if failures else nothing
+    edit = _edit(origin, order, base, made)
+    edit.ledger = _ledger(failures, name, origin)
+    return place.finish(transaction, edit)
+
+
+def _run(
+    origin: Origin, todo: Sequence[int], order: _Order, storage: Storage, how: Execution,
+    made: MadeRows, finished: FinishedRows, failures: list[Failure],
+) -> None:  # fmt: skip
+    """Make the volumes, and keep their rows as they come: in memory, and in the journal."""
+    backend = get_backend(order.backend, storage.location)
+    target = Target(storage, backend, {order.name: order.path}, {order.name: order.kind}, order.write)
     provenance = {"parent_version": origin.study.snapshot.version, "parent_function": origin.identity}
-    deposit = _Deposit(
-        target, name, names, provenance, how.executor not in ("threads", "serial", "processes")
-    )
+    elsewhere = not isinstance(how.executor, str)
+    deposit = _Deposit(target, order.name, order.names, provenance, syncs=elsewhere)
     outcomes = results_of(
         origin.study, origin.pieces(todo), len(todo), Work(origin.stages, deposit), how, failures,
-        title=name, ordered=False,
+        title=order.name, ordered=False,
     )  # fmt: skip
     try:
         for ids, rows in outcomes:
@@ -199,16 +226,19 @@ def derive(
                     finished.add(row)
             finished.flush()
     finally:
+        # also after Ctrl-C: what is finished is there for resume=True
         finished.flush(last=True)
-    if base is None and not made.rows:
-        transaction.journal.discard()
-        nothing = SelectionError(
-            f"write of {origin.collection!r}", expected="at least one volume", got="none"
-        )
-        raise failures[0].error if failures else nothing
-    edit = _edit(origin, name, kind, backend, base, made, [names[p] for p in parents], held)
-    edit.ledger = _ledger(failures, name, origin)
-    return place.finish(transaction, edit)
+
+
+def _take_over(storage: Storage, order: _Order, made: MadeRows, finished: FinishedRows) -> None:
+    """Keep what an interrupted run of the same order has finished, from parents that are still the same."""
+    earlier = matching(running(storage), order.plan)
+    if earlier is None:
+        return
+    wanted: dict[str, str | None] = {order.names[p]: path for p, (_, path) in order.sources.items()}
+    for row in journaled(storage, earlier.txn_id, wanted):
+        made.take(row)
+        finished.add(row)  # the earlier journal may be cleaned up
 
 
 def _held(base: Snapshot | None, name: str) -> dict[str, tuple[str, str]]:
@@ -251,14 +281,12 @@ def _carried(origin: Origin) -> pa.Table:
     return table.rows(origin.positions, ["obs_id", *names])
 
 
-def _edit(
-    origin: Origin, name: str, kind: Kind, backend: str, base: Snapshot | None, made: _Made,
-    order: Sequence[str], held: Mapping[str, Any],
-) -> Edit:  # fmt: skip
-    ids = [i for i in order if i in made.rows]
+def _edit(origin: Origin, order: _Order, base: Snapshot | None, made: MadeRows) -> Edit:
+    held = order.held
+    ids = [new for new in order.names.values() if new in made.rows]
     rows = [made.rows[i] for i in ids]
     schema = pa.schema([*OBS_SCHEMA, *DERIVED_SCHEMA])
-    table = _with_columns(rows_table(rows, schema), made, ids)
+    table = made.with_columns(rows_table(rows, schema), ids)
     thumbnails = [{**{n: r[n] for n in ("obs_subject_id", "obs_id")}, "jpeg": r["_jpeg"]} for r in rows]
     tables = {"obs": table, "thumbnails": pa.Table.from_pylist(thumbnails, schema=THUMBNAIL_SCHEMA)}
     new, old = [i for i in ids if i not in held], [i for i in ids if i in held]
@@ -269,56 +297,15 @@ def _edit(
     return Edit(
         subjects=merged_subjects([(origin.study, subjects)]) if subjects else None,
         collections={
-            name: CollectionEdit(
-                kind=kind,
-                backend=backend,
+            order.name: CollectionEdit(
+                kind=order.kind,
+                backend=order.backend,
                 create=True,
                 added={n: select_rows(t, new, "obs_id") for n, t in tables.items()},
                 replaced={n: select_rows(t, old, "obs_id") for n, t in tables.items()} if old else {},
             )
         },
     )
-
-
-def _with_columns(table: pa.Table, made: _Made, ids: Sequence[str]) -> pa.Table:
-    """The rows with what the parents' said, and over it what functions have added."""
-    where = {obs_id: at for at, obs_id in enumerate(made.carried["obs_id"].to_pylist())}
-    carried = made.carried.take(pa.array([where[made.rows[i]["parent_obs_id"]] for i in ids], pa.int64()))
-    added = made.added.table(ids)
-    for name in dict.fromkeys([*carried.schema.names[1:], *added.schema.names]):
-        if name not in carried.schema.names:
-            column = added[name].combine_chunks()
-        elif name not in added.schema.names:
-            column = carried[name].combine_chunks()
-        else:
-            column = _over(carried[name].combine_chunks(), added[name].combine_chunks())
-        at = table.schema.get_field_index(name)
-        if at < 0:
-            table = table.append_column(name, column)
-        else:
-            stored = table.schema.field(name)
-            table = table.set_column(at, stored, column.cast(stored.type))
-    return table
-
-
-def _over(below: pa.Array, above: pa.Array) -> pa.Array:
-    values = [b if a is None else a for a, b in zip(above.to_pylist(), below.to_pylist(), strict=True)]
-    wide = pa.types.is_integer(below.type) and pa.types.is_floating(above.type)
-    return pa.array(values, above.type if wide else below.type)
-
-
-def _check_type(stored: pa.Field, value: Any, parent: str) -> None:
-    try:
-        pa.array([value], stored.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        if pa.types.is_integer(stored.type) and isinstance(value, float):
-            return
-        raise MetadataError(
-            f"what functions add for {parent!r}, column {stored.name!r}",
-            expected=f"{stored.type}, as the source collection has",
-            got=repr(value)[:60],
-            hint="Choose another name, or give every volume a value of that type.",
-        ) from error
 
 
 def _ledger(failures: Sequence[Failure], name: str, origin: Origin) -> pa.Table:
@@ -329,27 +316,3 @@ def _ledger(failures: Sequence[Failure], name: str, origin: Origin) -> pa.Table:
         for f in failures for i in f.obs_ids
     ]  # fmt: skip
     return pa.Table.from_pylist(lines, schema=LEDGER_SCHEMA)
-
-
-def _encoded(value: Any) -> dict[str, Any]:
-    if isinstance(value, datetime.datetime | datetime.date):
-        return {f"${type(value).__name__}": value.isoformat()}
-    if isinstance(value, datetime.timedelta):
-        return {"$timedelta": value / datetime.timedelta(microseconds=1)}
-    return {"$bytes": base64.b64encode(value).decode()}
-
-
-def _decoded(found: dict[str, Any]) -> Any:
-    for kind, make in _DECODERS.items():
-        if set(found) == {kind}:
-            return make(found[kind])
-    return found
-
-
-_DECODERS: dict[str, Callable[[Any], Any]] = {
-    "$datetime": datetime.datetime.fromisoformat,
-    "$Timestamp": datetime.datetime.fromisoformat,
-    "$date": datetime.date.fromisoformat,
-    "$timedelta": lambda us: datetime.timedelta(microseconds=us),
-    "$bytes": base64.b64decode,
-}
