@@ -26,8 +26,8 @@ test-peers: .venv/.installed-viewer tests/peers/node_modules/.installed
 
 # The same tests of crashes and random histories, for much longer: 200 kills and more.
 chaos: $(READY)
-	RADIOBJECT_CHAOS_SECONDS=200 RADIOBJECT_EXAMPLES=300 $(BIN)/python -m pytest -q -s \
-		tests/format/test_race.py tests/test_stateful.py --timeout=3600
+	RADIOBJECT_CHAOS_SECONDS=200 RADIOBJECT_EXAMPLES=300 RADIOBJECT_RACE_ROUNDS=200 $(BIN)/python -m pytest -q -s \
+		tests/format/test_race.py tests/format/test_two_writers.py tests/test_stateful.py --timeout=3600
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -36,6 +36,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/reads.py
+	$(BIN)/python benchmarks/metadata.py
 
 clean:
 	rm -rf .venv demo-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/peers/node_modules

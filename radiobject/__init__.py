@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from radiobject.conflict import refuse_other_distribution
+from radiobject.moved import ALIASES, point_to_modules, refuse_moved
 
 if TYPE_CHECKING:
     from radiobject.config import (
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from radiobject.model.index import Index, align
     from radiobject.model.radi_object import RadiObject
     from radiobject.model.volume import Volume
+    from radiobject.model.writers import RadiObjectWriter, VolumeCollectionWriter
 
 __all__ = [
     "CompressionConfig",
@@ -31,12 +33,14 @@ __all__ = [
     "Index",
     "OrientationConfig",
     "RadiObject",
+    "RadiObjectWriter",
     "ReadConfig",
     "S3Config",
     "SliceOrientation",
     "TileConfig",
     "Volume",
     "VolumeCollection",
+    "VolumeCollectionWriter",
     "WriteConfig",
     "align",
     "configure",
@@ -48,19 +52,24 @@ _ROOMS = {
     "Dataframe": "model.dataframe",
     "Index": "model.index",
     "RadiObject": "model.radi_object",
+    "RadiObjectWriter": "model.writers",
     "Volume": "model.volume",
     "VolumeCollection": "model.collection",
+    "VolumeCollectionWriter": "model.writers",
     "align": "model.index",
     "measure": "measuring",
 }
 
 refuse_other_distribution()
+point_to_modules()
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    refuse_moved("radiobject", name)
+    if name not in __all__ and name not in ALIASES:
         raise AttributeError(f"module 'radiobject' has no attribute {name!r}")
-    found = getattr(import_module(f"radiobject.{_ROOMS.get(name, 'config')}"), name)
+    room, _, real = ALIASES.get(name, f"{_ROOMS.get(name, 'config')}:{name}").partition(":")
+    found = getattr(import_module(f"radiobject.{room}"), real)
     globals()[name] = found
     return found
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextvars
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import Enum, StrEnum
 from types import TracebackType
 from typing import Any, Literal
 
 from radiobject.errors import ConfigError
+from radiobject.frozen import is_whole, one_of, set_fields
+from radiobject.moved import Moved, renamed
+from radiobject.s3 import S3Config
 
 __all__ = [
     "CompressionConfig",
+    "Compressor",
     "Config",
     "OrientationConfig",
     "ReadConfig",
@@ -21,10 +25,12 @@ __all__ = [
     "WriteConfig",
     "configure",
     "current",
+    "reset",
 ]
 
 MAX_SHARD_BYTES = 512 * 2**20
 DEFAULT_CHUNK = 32
+DEFAULT_CACHE_BYTES = 10 * 2**20
 
 
 class SliceOrientation(Enum):
@@ -36,29 +42,78 @@ class SliceOrientation(Enum):
     CORONAL = "coronal"
 
 
-@dataclass(frozen=True)
+class Compressor(StrEnum):
+    """Codecs by the names that the TileDB-based package gives them; their values serve as well."""
+
+    ZSTD = "zstd"
+    LZ4 = "lz4"
+    GZIP = "gzip"
+    NONE = "none"
+
+
+@dataclass(frozen=True, init=False)
 class TileConfig:
     """Shape of inner chunks and shards, in voxels, in the order x, y, z.
 
-    `chunk_t` is the number of time points in one inner chunk (1 by default; raise it for time courses).
+    A chunk is as `orientation` says, or `chunks`, of which None along an axis leaves that axis to
+    `orientation`. `chunk_t` is the number of time points in one inner chunk (1 by default; raise it for time
+    courses). `x`, `y`, `z` and `t` are other names for the numbers in `chunks` and for `chunk_t`.
+
+    >>> TileConfig(SliceOrientation.AXIAL, z=4).chunks
+    (None, None, 4)
     """
 
-    orientation: SliceOrientation = SliceOrientation.ISOTROPIC
-    chunks: tuple[int, int, int] | None = None
-    shards: tuple[int, int, int] | None = None
-    chunk_t: int = 1
+    orientation: SliceOrientation
+    chunks: tuple[int | None, int | None, int | None] | None
+    shards: tuple[int, int, int] | None
+    chunk_t: int
 
-    def __post_init__(self) -> None:
-        for name in ("chunks", "shards"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if len(value) != 3 or any(int(v) != v or v < 1 for v in value):
+    extents_for_shape = Moved("plan_array of radiobject.backends.base tells the chunks of a shape")
+
+    def __init__(
+        self,
+        orientation: SliceOrientation = SliceOrientation.ISOTROPIC,
+        chunks: tuple[int | None, int | None, int | None] | None = None,
+        shards: tuple[int, int, int] | None = None,
+        chunk_t: int | None = None,
+        *,
+        x: int | None = None,
+        y: int | None = None,
+        z: int | None = None,
+        t: int | None = None,
+    ) -> None:
+        if (x, y, z) != (None, None, None):
+            chunks = one_of("TileConfig", "chunks", chunks, "x, y, z", (x, y, z))
+        for name, value in (("chunks", chunks), ("shards", shards)):
+            none = name == "chunks"
+            if value is not None and (len(value) != 3 or not all(is_whole(v, none) for v in value)):
                 raise ConfigError(
                     f"TileConfig({name}=)", expected="three positive ints x, y, z", got=repr(value)
                 )
-        if self.chunk_t < 1:
-            raise ConfigError("TileConfig(chunk_t=)", expected="at least 1", got=repr(self.chunk_t))
+        chunk_t = one_of("TileConfig", "chunk_t", chunk_t, "t", t)
+        if chunk_t is not None and chunk_t < 1:
+            raise ConfigError("TileConfig(chunk_t=)", expected="at least 1", got=repr(chunk_t))
+        set_fields(self, orientation=orientation, chunks=chunks, shards=shards, chunk_t=chunk_t or 1)
+
+    @property
+    def x(self) -> int | None:
+        """The chunk's voxels along x; None leaves them to `orientation`."""
+        return None if self.chunks is None else self.chunks[0]
+
+    @property
+    def y(self) -> int | None:
+        """The chunk's voxels along y."""
+        return None if self.chunks is None else self.chunks[1]
+
+    @property
+    def z(self) -> int | None:
+        """The chunk's voxels along z."""
+        return None if self.chunks is None else self.chunks[2]
+
+    @property
+    def t(self) -> int:
+        """The chunk's time points."""
+        return self.chunk_t
 
 
 @dataclass(frozen=True)
@@ -69,14 +124,19 @@ class CompressionConfig:
     heads with a quiet background, bits on CT with noise everywhere (benchmarks/reads.py).
     """
 
-    algorithm: Literal["lz4hc", "lz4", "zstd", "none"] = "lz4hc"
+    algorithm: Literal["lz4hc", "lz4", "zstd", "none"] | Compressor = "lz4hc"
     level: int = 5
     shuffle: Literal["auto", "bitshuffle", "shuffle", "noshuffle"] = "auto"
 
     def __post_init__(self) -> None:
+        if isinstance(self.algorithm, Compressor):
+            set_fields(self, algorithm=self.algorithm.value)  # equal settings are to be equal values
         if self.algorithm not in ("lz4hc", "lz4", "zstd", "none"):
             raise ConfigError(
-                "CompressionConfig(algorithm=)", expected="lz4hc, lz4, zstd or none", got=repr(self.algorithm)
+                "CompressionConfig(algorithm=)",
+                expected="lz4hc, lz4, zstd or none",
+                got=repr(self.algorithm),
+                hint='CompressionConfig.preset("archive") makes the smallest studies.',
             )
         if self.shuffle not in ("auto", "bitshuffle", "shuffle", "noshuffle"):
             raise ConfigError(
@@ -85,7 +145,12 @@ class CompressionConfig:
                 got=repr(self.shuffle),
             )
         if not 0 <= self.level <= 9:
-            raise ConfigError("CompressionConfig(level=)", expected="0 to 9", got=repr(self.level))
+            raise ConfigError(
+                "CompressionConfig(level=)",
+                expected="0 to 9",
+                got=repr(self.level),
+                hint="Every algorithm has this scale; 9 is its strongest.",
+            )
 
     @classmethod
     def preset(cls, name: str) -> CompressionConfig:
@@ -116,6 +181,22 @@ class OrientationConfig:
     reorient_on_load: bool = False
     canonical_target: str = "RAS"
     store_original_affine: bool = True
+    auto_detect: bool = True
+
+    def __post_init__(self) -> None:
+        axes = sorted(
+            {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}.get(c, 3) for c in self.canonical_target
+        )
+        if axes != [0, 1, 2]:
+            raise ConfigError(
+                "OrientationConfig(canonical_target=)",
+                expected="one of L, R, one of P, A and one of I, S, such as 'RAS'",
+                got=repr(self.canonical_target),
+            )
+        if not self.auto_detect:
+            raise ConfigError(
+                "OrientationConfig(auto_detect=)", expected="True: what the source says is kept", got="False"
+            )
 
 
 @dataclass(frozen=True)
@@ -134,36 +215,45 @@ class WriteConfig:
         return cls(compression=codec, label_compression=codec)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ReadConfig:
-    """How volumes are read. `concurrency` bounds the engine's threads; None leaves it to the engine."""
+    """How volumes are read. None leaves a number to the engine or to the machine.
 
-    concurrency: int | None = None
-    cache_bytes: int = 10 * 2**20
+    `concurrency` bounds the engine's threads, `max_workers` how many volumes `map` and queries work on at a
+    time, `cache_bytes` the decoded chunks kept in memory (or in MiB, `tile_cache_size_mb`). Results of `map`
+    beyond `memory_budget_mb` (MiB) go to memory-mapped files.
+    """
 
-    def __post_init__(self) -> None:
-        if self.concurrency is not None and self.concurrency < 1:
-            raise ConfigError("ReadConfig(concurrency=)", expected="at least 1", got=repr(self.concurrency))
-        if self.cache_bytes < 0:
-            raise ConfigError("ReadConfig(cache_bytes=)", expected=">= 0", got=repr(self.cache_bytes))
+    concurrency: int | None
+    cache_bytes: int
+    memory_budget_mb: int
+    max_workers: int | None
 
+    def __init__(
+        self,
+        concurrency: int | None = None,
+        cache_bytes: int | None = None,
+        memory_budget_mb: int = 1024,
+        max_workers: int | None = None,
+        *,
+        tile_cache_size_mb: int | None = None,
+    ) -> None:
+        in_bytes = None if tile_cache_size_mb is None else tile_cache_size_mb * 2**20
+        cache_bytes = one_of("ReadConfig", "cache_bytes", cache_bytes, "tile_cache_size_mb", in_bytes)
+        cache_bytes = DEFAULT_CACHE_BYTES if cache_bytes is None else cache_bytes
+        checked = {"concurrency": concurrency, "max_workers": max_workers}
+        given = {name: value for name, value in checked.items() if value is not None}
+        for name, value in {**given, "memory_budget_mb": memory_budget_mb}.items():
+            if not is_whole(value):
+                raise ConfigError(f"ReadConfig({name}=)", expected="an int, at least 1", got=repr(value))
+        if cache_bytes != 0 and not is_whole(cache_bytes):
+            raise ConfigError("ReadConfig(cache_bytes=)", expected="an int, 0 or more", got=repr(cache_bytes))
+        set_fields(self, **checked, cache_bytes=cache_bytes, memory_budget_mb=memory_budget_mb)
 
-@dataclass(frozen=True)
-class S3Config:
-    """S3 settings by name; only translated into `storage_options` for s3fs, kept nowhere else."""
-
-    endpoint_url: str | None = None
-    region: str | None = None
-    profile: str | None = None
-    anon: bool = False
-
-    def storage_options(self) -> dict[str, Any]:
-        """The options that `Location` understands, without the ones left at their default."""
-        options: dict[str, Any] = {"anon": True} if self.anon else {}
-        for name in ("endpoint_url", "region", "profile"):
-            if getattr(self, name) is not None:
-                options[name] = getattr(self, name)
-        return options
+    @property
+    def tile_cache_size_mb(self) -> int:
+        """`cache_bytes` in MiB, rounded down."""
+        return self.cache_bytes // 2**20
 
 
 @dataclass(frozen=True)
@@ -200,6 +290,12 @@ class configure:  # noqa: N801 - reads as a function, doubles as a context manag
     'lz4hc'
     """
 
+    @renamed(
+        tile="write=WriteConfig(tile=...)",
+        compression="write=WriteConfig(compression=...)",
+        orientation="write=WriteConfig(orientation=...)",
+        io="read=ReadConfig(...)",
+    )
     def __init__(
         self, *, write: WriteConfig | None = None, read: ReadConfig | None = None, s3: S3Config | None = None
     ) -> None:
@@ -223,3 +319,9 @@ class configure:  # noqa: N801 - reads as a function, doubles as a context manag
     ) -> None:
         assert self._token is not None
         _override.reset(self._token)
+
+
+def reset() -> None:
+    """Set the process's defaults back to those of a fresh start; a `with configure(...)` goes on as it is."""
+    global _process_default
+    _process_default = Config()

@@ -25,10 +25,12 @@
     ├── ExpressionError (ValueError)             a filter that cannot be understood; shows where
     │   └── UnknownColumnError (UnknownIdError)  it names a column that is not there
     ├── ViewError (TypeError, ValueError)        a change was asked of a view
+    ├── TransactionError (RuntimeError)          not in a transaction() block, or only while it is open
     ├── GeometryError (ValueError)               an affine or axis code that describes no space
     ├── ConfigError (ValueError)
     ├── TransformError (RuntimeError)            a caller's function failed for a volume; names both
     ├── WorkerError (RuntimeError)               a worker process died
+    ├── WriterError (RuntimeError)               a writer was used outside its `with` block, or for nothing
     ├── CapabilityError (ValueError)             this backend cannot do what was asked
     ├── MissingDependencyError (ImportError)
     ├── MovedImportError (ImportError)           a name of the TileDB-based package; says what is here instead
@@ -77,12 +79,14 @@ __all__ = [
     "StorageReadOnlyError",
     "StudyExistsError",
     "StudyNotFoundError",
+    "TransactionError",
     "TransformError",
     "UnknownColumnError",
     "UnknownIdError",
     "UpstreamStudyError",
     "ViewError",
     "WorkerError",
+    "WriterError",
 ]
 
 
@@ -244,11 +248,15 @@ def _underlined(text: str, start: int, stop: int) -> str:
 
 
 class UnknownColumnError(ExpressionError, UnknownIdError):
-    """A filter expression names a column that the table does not have."""
+    """A filter expression, or a column to drop, that the table does not have."""
 
 
 class ViewError(RadiObjectError, TypeError, ValueError):
     """Views are read-only; change the study they came from."""
+
+
+class TransactionError(RadiObjectError, RuntimeError):
+    """What a `with radi.transaction()` block does not take, or takes only while it is open."""
 
 
 class GeometryError(RadiObjectError, ValueError):
@@ -303,6 +311,10 @@ class TransformError(RadiObjectError, RuntimeError):
 
 class WorkerError(RadiObjectError, RuntimeError):
     """A worker process died, or what it sent back could not be read."""
+
+
+class WriterError(RadiObjectError, RuntimeError):
+    """A writer was used before or after its `with` block, entered twice, or given nothing to write."""
 
 
 class IngestError(RadiObjectError, ValueError):

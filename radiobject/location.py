@@ -150,6 +150,30 @@ class Location:
         size = self.options.get("multipart_part_size_mb") if self.scheme == "s3" else None
         return {} if size is None else {"chunksize": size * 2**20}
 
+    def tiledb_config(self) -> dict[str, str]:
+        """TileDB's settings for this place: of S3 only, and those that the options name."""
+        if self.scheme != "s3":
+            return {}
+        given = self.options
+        names = {
+            "region": "region",
+            "key": "aws_access_key_id",
+            "secret": "aws_secret_access_key",
+            "token": "aws_session_token",
+            "max_parallel_ops": "max_parallel_ops",
+        }
+        settings = {f"vfs.s3.{theirs}": str(given[ours]) for ours, theirs in names.items() if given.get(ours)}
+        if given.get("anon"):
+            settings["vfs.s3.no_sign_request"] = "true"
+        endpoint = given.get("endpoint_url")
+        if endpoint:
+            parts = urlsplit(endpoint)
+            settings["vfs.s3.scheme"] = parts.scheme
+            settings["vfs.s3.endpoint_override"] = parts.netloc
+        virtual = given.get("use_virtual_addressing", not endpoint)
+        settings["vfs.s3.use_virtual_addressing"] = str(bool(virtual)).lower()
+        return settings
+
     def kvstore(self, relative: str = "") -> dict[str, Any] | None:
         """The tensorstore kvstore spec of a folder below, or None when tensorstore cannot express it."""
         tail = f"{relative}/" if relative else ""

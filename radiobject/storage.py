@@ -133,7 +133,7 @@ class Storage:
             with open(path, "wb") as file:
                 file.write(data)
 
-        self._call("write", key, local, lambda fs, path: fs.pipe_file(path, data))
+        self._call("write", key, local, lambda fs, path: fs.pipe_file(path, data, **self.location.pipe_args))
 
     def replace(self, key: str, data: bytes) -> None:
         """Overwrite an object so that a reader sees the old bytes or the new ones."""

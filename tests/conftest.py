@@ -133,12 +133,16 @@ class Place:
         return f"{self.root}/{name}"
 
 
-@pytest.fixture(params=["memory", "tensorstore", "zarr-python", "zarr-python on fsspec"])
+@pytest.fixture(params=["memory", "tensorstore", "zarr-python", "zarr-python on fsspec", "tiledb"])
 def backend(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Place]:
     """The same test on every backend and engine; pass `backend.uri()` and `backend=backend.backend`."""
     engine, _, fsspec = request.param.partition(" on ")
+    if engine == "tiledb":
+        pytest.importorskip("tiledb")
+        yield Place(str(tmp_path), "tiledb", engine)
+        return
     if engine != "memory":
         # the default argument is the one thing that all of a study's backends are made with
         monkeypatch.setattr(ZarrBackend.__init__, "__defaults__", (engine,))

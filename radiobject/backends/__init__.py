@@ -20,6 +20,7 @@ __all__ = ["backend_names", "get_backend"]
 _GROUP = "radiobject.backends"
 _BUILT_IN = {
     "memory": "radiobject.backends.memory:MemoryBackend",
+    "tiledb": "radiobject.backends.tiledb:TileDBBackend",
     "zarr": "radiobject.backends.zarr:ZarrBackend",
 }
 

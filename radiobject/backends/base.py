@@ -264,11 +264,10 @@ def _settled(codec: CompressionConfig, dtype: np.dtype[Any]) -> CompressionConfi
 
 
 def _chunk_of(tile: TileConfig, sizes: Mapping[str, int]) -> dict[str, int]:
-    if tile.chunks is not None:
-        spatial = dict(zip(("x", "y", "z"), tile.chunks, strict=True))
-    elif tile.orientation is SliceOrientation.ISOTROPIC:
+    if tile.orientation is SliceOrientation.ISOTROPIC:
         spatial = dict.fromkeys("xyz", DEFAULT_CHUNK)
     else:
         thin = {"axial": "z", "sagittal": "x", "coronal": "y"}[tile.orientation.value]
         spatial = {d: 1 if d == thin else sizes[d] for d in "xyz"}
-    return {"t": tile.chunk_t, "c": 1, **spatial}
+    given = zip("xyz", tile.chunks or (), strict=False)
+    return {"t": tile.chunk_t, "c": 1, **spatial, **{d: n for d, n in given if n is not None}}

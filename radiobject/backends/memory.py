@@ -27,11 +27,12 @@ class _Stored:
     extras: dict[str, bytes]
 
 
-_volumes: dict[tuple[str, str], _Stored] = {}
+_volumes: dict[str, _Stored] = {}
+"""By URL: a volume of a study is opened by its own place, too."""
 
 
 class MemoryBackend:
-    """Keeps every volume as NumPy arrays under (location, path), for as long as the process lives.
+    """Keeps every volume as NumPy arrays under its URL, for as long as the process lives.
 
     Handles pickle, but another process holds other volumes: there they raise MissingObjectError.
     """
@@ -51,7 +52,7 @@ class MemoryBackend:
         extras: Mapping[str, bytes],
     ) -> VolumeWriter:
         """A writer of a new volume; StudyExistsError when the path holds one."""
-        if (self.location.uri, path) in _volumes:
+        if f"{self.location.uri}/{path}" in _volumes:
             raise StudyExistsError(
                 f"{self.location.uri}/{path}",
                 expected="a free path",
@@ -69,7 +70,7 @@ class MemoryBackend:
 
     def delete_volume(self, path: str) -> None:
         """Forget the volume."""
-        _volumes.pop((self.location.uri, path), None)
+        _volumes.pop(f"{self.location.uri}/{path}", None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.location,)
@@ -85,10 +86,15 @@ class MemoryHandle:
         self._uri = uri
         self._path = path
 
+    @property
+    def uri(self) -> str:
+        """Place of the volume; of this process alone."""
+        return f"{self._uri}/{self._path}"
+
     def stored(self) -> _Stored:
         """The volume itself, or MissingObjectError."""
         try:
-            return _volumes[self._uri, self._path]
+            return _volumes[f"{self._uri}/{self._path}"]
         except KeyError:
             raise MissingObjectError(
                 f"{self._uri}/{self._path}",
@@ -158,7 +164,7 @@ class _Writer:
         attrs: Mapping[str, Any],
         extras: Mapping[str, bytes],
     ) -> None:
-        self._key = (uri, path)
+        self._where = f"{uri}/{path}"
         self._levels = tuple(levels)
         try:
             self._attrs = json.dumps(dict(attrs), allow_nan=False)
@@ -192,7 +198,7 @@ class _Writer:
         if any(self._missing):
             raise CapabilityError(f"finish of {self._where}", expected="all shards", got="some not written")
         self._open = False
-        _volumes[self._key] = _Stored(self._levels, self._arrays, self._attrs, self._extras)
+        _volumes[self._where] = _Stored(self._levels, self._arrays, self._attrs, self._extras)
         return StoredVolume("memory", ())
 
     def abort(self) -> None:
@@ -201,7 +207,3 @@ class _Writer:
     def _expect_open(self) -> None:
         if not self._open:
             raise CapabilityError(f"writer of {self._where}", expected="an open writer", got="a closed one")
-
-    @property
-    def _where(self) -> str:
-        return "/".join(self._key)

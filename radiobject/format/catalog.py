@@ -24,10 +24,11 @@ from radiobject.errors import (
     SnapshotExpiredError,
     StudyNotFoundError,
     UnknownIdError,
+    UpstreamStudyError,
 )
 from radiobject.forking import on_fork, renew_on_fork
 from radiobject.format.commit import Change, Commit, sealed, unsealed
-from radiobject.format.layout import HINT, ROOT, VERSIONS, version_key, version_of
+from radiobject.format.layout import HINT, ROOT, UPSTREAM_GROUP, VERSIONS, version_key, version_of
 from radiobject.format.meta import FORMAT
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, SUBJECT_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.tables import Table
@@ -301,8 +302,15 @@ class Catalog:
                 known += step
         return known
 
-    def _nothing(self) -> StudyNotFoundError:
+    def _nothing(self) -> RadiObjectError:
         begun = self.root() is not None
+        if not begun and self.storage.size(UPSTREAM_GROUP) is not None:
+            return UpstreamStudyError(
+                self.uri,
+                expected="a radiobject study",
+                got="a TileDB group, as the TileDB-based radiobject package writes them",
+                hint=f"Import it: radiobject import-upstream {self.uri} DST",
+            )
         return StudyNotFoundError(
             self.uri,
             expected="a radiobject study with at least one commit",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from radiobject.errors import (
     AlignmentError,
@@ -18,19 +19,23 @@ from radiobject.errors import (
 )
 from radiobject.format.catalog import Snapshot
 from radiobject.format.commit import Change, CollectionEntry, Commit
+from radiobject.format.exclusive import collection_groups
 from radiobject.format.layout import collection_path
 from radiobject.format.restore import restored
 from radiobject.format.rows import (
     MAX_PARTS,
+    NewColumn,
+    check_join,
     compacted,
     differing_rows,
     select_rows,
+    with_column,
     with_rows,
     without_columns,
     without_rows,
 )
 from radiobject.format.schema import KEYS, OBS_SCHEMA, SUBJECT_SCHEMA
-from radiobject.format.tables import Part, Table, unify, write_part
+from radiobject.format.tables import Part, Table, write_part
 from radiobject.storage import Storage
 
 __all__ = ["CollectionEdit", "Edit"]
@@ -41,7 +46,8 @@ class CollectionEdit:
     """The changes to one collection.
 
     `added` and `replaced` map a table's name to its new rows; `updated` has obs_id and the columns of the
-    volume table to set; the volumes of `removed` leave every table.
+    volume table to set, and `added_columns` and `dropped_columns` are columns of that table; the volumes of
+    `removed` leave every table.
     """
 
     kind: str = "image"
@@ -50,13 +56,18 @@ class CollectionEdit:
     added: dict[str, pa.Table] = field(default_factory=dict)
     replaced: dict[str, pa.Table] = field(default_factory=dict)
     updated: pa.Table | None = None
+    added_columns: tuple[NewColumn, ...] = ()
     dropped_columns: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
 
 
 @dataclass
 class Edit:
-    """One logical change of a study. Applying it twice, to two bases, gives the same change to both."""
+    """One logical change of a study. Applying it twice, to two bases, gives the same change to both.
+
+    Rows of `subjects` that the study holds must be equal, or are changed in the columns that they bring when
+    `update_subjects`; `added_columns` and `dropped_columns` are columns of obs_meta.
+    """
 
     collections: dict[str, CollectionEdit] = field(default_factory=dict)
     removed_collections: frozenset[str] = frozenset()
@@ -65,11 +76,13 @@ class Edit:
     removed_subjects: frozenset[str] = frozenset()
     oldest: int | None = None
     update_subjects: bool = False
+    added_columns: tuple[NewColumn, ...] = ()
     dropped_columns: frozenset[str] = frozenset()
     restore: Commit | None = None
     ledger: pa.Table | None = None
     compact: bool = False
     _parts: dict[tuple[str, int], Part] = field(default_factory=dict, repr=False)
+    _new_subjects: frozenset[str] = field(default=frozenset(), repr=False)
 
     def apply(
         self, base: Snapshot, draft: Commit, storage: Storage, *, rebased: bool
@@ -86,9 +99,7 @@ class Edit:
         draft, subjects_added, subjects_updated, subjects_removed = self._apply_subjects(
             base, draft, storage, wrong
         )
-        known: set[str] | None = None
-        if any("obs" in e.added for e in self.collections.values()):
-            known = {i for c in base.commit.collections for i in base.table("obs", c.name).ids()}
+        known = _taken(base, [i for e in self.collections.values() for i in _keys(e.added.get("obs"))])
         added: set[str] = set()
         replaced: set[str] = set()
         removed: set[str] = set()
@@ -109,6 +120,8 @@ class Edit:
                         f"collection {name!r}", expected=f"one of {[c.name for c in draft.collections]}"
                     )
                 path = _free_path(draft, name)
+                if path != collection_path(name):
+                    collection_groups(storage, path)  # who wrote the volumes could not know this name
                 entry = CollectionEntry(name, edit.kind, path, edit.backend, None, {})
                 created.add(name)
             elif (entry.kind, entry.backend) != (edit.kind, edit.backend):
@@ -119,13 +132,13 @@ class Edit:
                 )
             if "obs" in edit.added:
                 fresh = edit.added["obs"]["obs_id"].to_pylist()
-                _refuse_duplicates(fresh, (known or set()) - removed | added, name, wrong)
+                _refuse_duplicates(fresh, known - removed | added, name, wrong)
                 added |= set(fresh)
             if "obs" in edit.replaced:
                 replaced |= set(edit.replaced["obs"]["obs_id"].to_pylist())
             if edit.updated is not None:
                 replaced |= set(edit.updated["obs_id"].to_pylist())
-            if edit.dropped_columns:
+            if edit.added_columns or edit.dropped_columns:
                 replaced |= set(base.table("obs", name).ids())
             removed |= edit.removed
             draft = draft.with_collection(self._apply_collection(base, entry, edit, storage, wrong))
@@ -165,7 +178,6 @@ class Edit:
         self, base: Snapshot, draft: Commit, storage: Storage, wrong: type[RadiObjectError] | None
     ) -> tuple[Commit, list[str], list[str], list[str]]:
         table = base.table("obs_meta")
-        parts = list(draft.tables.get("obs_meta", ()))
         known = set(table.ids()) if self.subjects is not None or self.removed_subjects else set()
         added: list[str] = []
         updated: list[str] = []
@@ -175,42 +187,46 @@ class Edit:
             )
         if self.removed_subjects:
             parts = without_rows(table, self.removed_subjects, storage)
+            table = Table(storage, "obs_meta", parts, SUBJECT_SCHEMA)
         if self.subjects is not None:
-            unify(
-                [SUBJECT_SCHEMA, *([table.schema] if table.parts else []), self.subjects.schema],
-                "obs_meta",
-                wrong or MetadataError,
-            )
+            check_join(table, self.subjects, "obs_meta", wrong or MetadataError)
+            known = set(table.ids())
             ids = self.subjects["obs_subject_id"].to_pylist()
-            twice = [i for i in ids if i in known]
             added = [i for i in ids if i not in known]
-            if twice:
-                changed = differing_rows(table, self.subjects, twice)
-                if changed and not self.update_subjects:
-                    raise (wrong or MetadataError)(
-                        f"obs_meta rows {changed[:5]}",
-                        expected="the values that the study holds",
-                        got="other values",
-                        hint="Change them with obs_meta.update(...).",
-                    )
-                if changed:
-                    parts = with_rows(table, self.subjects, set(changed), storage, merge=True)
-                    updated = changed
+            updated = differing_rows(table, self.subjects, [i for i in ids if i in known])
+            self._check_updated(updated, wrong)
+            parts = list(table.parts)
+            if updated:
+                parts = with_rows(table, self.subjects, set(updated), storage, merge=True)
             if added:
-                parts.append(
-                    self._add(storage, "obs_meta", select_rows(self.subjects, added, "obs_subject_id"))
-                )
-        if self.dropped_columns:
-            parts = without_columns(
-                Table(storage, "obs_meta", parts, SUBJECT_SCHEMA), self.dropped_columns, storage
-            )
-            updated = sorted(known | set(table.ids()))
-        tables = (
-            {**draft.tables, "obs_meta": tuple(parts)}
-            if parts or "obs_meta" in draft.tables
-            else draft.tables
-        )
+                rows = select_rows(self.subjects, added, "obs_subject_id")
+                parts.append(self._add(storage, "obs_meta", rows))
+            if wrong is None:
+                self._new_subjects = frozenset(added)
+            table = Table(storage, "obs_meta", parts, SUBJECT_SCHEMA)
+        if self.added_columns or self.dropped_columns:
+            updated = table.ids()
+            table = _with_columns(table, self, SUBJECT_SCHEMA, wrong)
+        tables = draft.tables
+        if table.parts or "obs_meta" in tables:
+            tables = {**tables, "obs_meta": table.parts}
         return dataclasses.replace(draft, tables=tables), added, updated, sorted(self.removed_subjects)
+
+    def _check_updated(self, updated: list[str], wrong: type[RadiObjectError] | None) -> None:
+        if updated and not self.update_subjects:
+            raise (wrong or MetadataError)(
+                f"obs_meta rows {updated[:5]}",
+                expected="the values that the study holds",
+                got="other values",
+                hint="Change them with obs_meta.update(...).",
+            )
+        # what was a new row where this edit was made is somebody else's now: not ours to overwrite
+        if theirs := [i for i in updated if i in self._new_subjects]:
+            raise (wrong or MetadataError)(
+                f"obs_meta rows {theirs[:5]}",
+                expected="rows that nobody else has added",
+                got="rows with other values",
+            )
 
     def _apply_collection(
         self,
@@ -242,17 +258,14 @@ class Edit:
                 interim = Table(storage, f"{label}/obs", parts, OBS_SCHEMA)
                 ids = _known_rows(interim, edit.updated, entry.name, wrong)
                 parts = with_rows(interim, edit.updated, ids, storage, merge=True)
-            if name == "obs" and edit.dropped_columns:
+            if name == "obs" and (edit.added_columns or edit.dropped_columns):
                 interim = Table(storage, f"{label}/obs", parts, OBS_SCHEMA)
-                parts = without_columns(interim, edit.dropped_columns, storage)
+                parts = list(_with_columns(interim, edit, OBS_SCHEMA, wrong).parts)
             if name in edit.added and edit.added[name].num_rows:
                 rows = edit.added[name]
                 if existed and tables.get(name):
-                    unify(
-                        [base.table(name, entry.name).schema, rows.schema],
-                        f"{entry.name} {name}",
-                        wrong or MetadataError,
-                    )
+                    held = base.table(name, entry.name)
+                    check_join(held, rows, f"{entry.name} {name}", wrong or MetadataError)
                 parts.append(self._add(storage, f"{label}/{name}", rows))
             if parts or name == "obs":
                 tables[name] = tuple(parts)
@@ -268,13 +281,31 @@ class Edit:
         return self._parts[key]
 
 
+def _with_columns(
+    table: Table, edit: Edit | CollectionEdit, empty: pa.Schema, wrong: type[RadiObjectError] | None
+) -> Table:
+    """The table with the edit's new columns and without those that it drops."""
+    for column in edit.added_columns:
+        if column.name in table.schema.names:
+            raise (wrong or MetadataError)(
+                f"column {column.name!r} of {table.name}",
+                expected="a new name",
+                got=f"one that exists, of type {table.schema.field(column.name).type}",
+            )
+        table = Table(table.storage, table.name, with_column(table, column, table.storage), empty)
+    if edit.dropped_columns:
+        parts = without_columns(table, edit.dropped_columns, table.storage)
+        table = Table(table.storage, table.name, parts, empty)
+    return table
+
+
 def _known_rows(
     table: Table, rows: pa.Table, collection: str, wrong: type[RadiObjectError] | None
 ) -> set[str]:
     ids = _keys(rows)
     if missing := sorted(ids - set(table.ids())):
         raise (wrong or UnknownIdError)(f"volumes {missing[:5]}", expected=f"volumes of {collection!r}")
-    unify([table.schema, rows.schema], f"{collection} obs", wrong or MetadataError)
+    check_join(table, rows, f"{collection} obs", wrong or MetadataError)
     return ids
 
 
@@ -310,6 +341,17 @@ def _subjects(rows: pa.Table) -> list[str]:
 
 def _keys(rows: pa.Table | None) -> set[str]:
     return set() if rows is None else set(rows["obs_id"].to_pylist())
+
+
+def _taken(base: Snapshot, fresh: list[str]) -> set[str]:
+    """Those of some obs_ids that the base has in any collection."""
+    if not fresh:
+        return set()
+    wanted, found = pa.array(fresh, pa.string()), set[str]()
+    for entry in base.commit.collections:
+        ids = base.table("obs", entry.name).column("obs_id")
+        found.update(ids.filter(pc.is_in(ids, value_set=wanted)).to_pylist())
+    return found
 
 
 def _refuse_duplicates(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,9 +85,21 @@ class Change:
     def __len__(self) -> int:
         return sum(len(getattr(self, name)) for name in self.__dataclass_fields__)
 
-    def __or__(self, other: Change) -> Change:
-        """Both changes, one after the other."""
-        return Change(**{n: getattr(self, n) | getattr(other, n) for n in self.__dataclass_fields__})
+    def then(self, later: Change) -> Change:
+        """What both did together, one after the other: what came and went again is not in it."""
+        subjects = _together(
+            (self.subjects_added, self.subjects_updated, self.subjects_removed),
+            (later.subjects_added, later.subjects_updated, later.subjects_removed),
+        )
+        volumes = _together(
+            (self.volumes_added, self.volumes_replaced, self.volumes_removed),
+            (later.volumes_added, later.volumes_replaced, later.volumes_removed),
+        )
+        # a collection that went and came again is another one, and others must be told
+        fleeting = later.collections_removed & (self.collections_added - self.collections_removed)
+        added = (self.collections_added - later.collections_removed) | later.collections_added
+        removed = self.collections_removed | (later.collections_removed - fleeting)
+        return Change(*subjects, *volumes, added, removed)
 
     def to_json(self) -> dict[str, Any]:
         """Sorted lists, empty ones left out."""
@@ -97,6 +109,17 @@ class Change:
     def from_json(cls, data: Mapping[str, Any]) -> Change:
         """Read back `to_json`."""
         return cls(**{name: frozenset(data.get(name, ())) for name in cls.__dataclass_fields__})
+
+
+_Ids = tuple[frozenset[str], frozenset[str], frozenset[str]]
+
+
+def _together(first: _Ids, later: _Ids) -> _Ids:
+    """(added, changed, removed) of two changes as those of one."""
+    added = (first[0] - later[2]) | (later[0] - first[2])
+    removed = (first[2] - later[0]) | (later[2] - first[0])
+    changed = first[1] | later[1] | (first[2] & later[0])
+    return added, changed - added - removed, removed
 
 
 @dataclass(frozen=True)
@@ -194,6 +217,12 @@ class Commit:
     def collection(self, name: str) -> CollectionEntry | None:
         """The collection of that name, None when there is none."""
         return next((c for c in self.collections if c.name == name), None)
+
+    def parts(self) -> Iterator[Part]:
+        """The parts of all tables."""
+        for tables in (self.tables, *(c.tables for c in self.collections)):
+            for parts in tables.values():
+                yield from parts
 
     def with_collection(self, entry: CollectionEntry) -> Commit:
         """A copy in which `entry` takes the place of the collection of its path, or comes last."""

@@ -21,6 +21,7 @@ __all__ = [
     "ROOT",
     "TAGS",
     "TRANSACTIONS",
+    "UPSTREAM_GROUP",
     "VERSIONS",
     "box_to_disk",
     "change_key",
@@ -46,6 +47,8 @@ VERSIONS = "versions"
 TRANSACTIONS = "transactions"
 TAGS = "tags"
 COLLECTIONS = "collections"
+UPSTREAM_GROUP = "__tiledb_group.tdb"
+"""Stands at the root of every TileDB group, so also of a study of the package that came before this one."""
 
 FEATURES: frozenset[str] = frozenset()
 """Required features that this version understands; a commit that names another is refused."""

@@ -81,7 +81,8 @@ class Pruner:
         # Statistics ignore NaN, for which `not (x < 1)` is true: no group may be left out by a float's. A
         # column that this part lacks, or has in another type, is not what the expression was made for.
         kind = field.type
-        sound = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_string, pa.types.is_temporal)
+        text = (pa.types.is_string, pa.types.is_large_string)  # the second is what pandas' text becomes
+        sound = (pa.types.is_integer, pa.types.is_boolean, *text, pa.types.is_temporal)
         same = field.name in self._schema.names and self._schema.field(field.name).type == kind
         return same and any(test(kind) for test in sound)
 

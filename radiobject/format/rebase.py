@@ -13,9 +13,17 @@ __all__ = ["check_conflict"]
 
 
 def check_conflict(
-    mine: Change, edit: Edit, base: Commit, theirs: Iterable[tuple[Commit, Change]], uri: str
+    mine: Change,
+    edit: Edit,
+    before: Commit,
+    base: Commit,
+    theirs: Iterable[tuple[Commit, Change]],
+    uri: str,
 ) -> None:
-    """Raise `ConflictError` naming both sides when a newer commit touched what this edit touches."""
+    """Raise `ConflictError` naming both sides when a newer commit touched what this edit touches.
+
+    `before` is what the edit was applied to: `base`, or what earlier edits of one transaction made of it.
+    """
     touched = set(edit.collections) | set(edit.removed_collections) | set(edit.renamed_collections)
     for commit, change in theirs:
         if edit.restore is not None and len(change):
@@ -31,7 +39,7 @@ def check_conflict(
         taken = frozenset(edit.renamed_collections.values()) & change.collections_added
         grown = {
             name
-            for name in edit.removed_collections
+            for name in (_base_name(n, before, base) for n in edit.removed_collections)
             if change.volumes and _tables_of(commit, name) != _tables_of(base, name)
         }
         for what, ids in (
@@ -45,6 +53,12 @@ def check_conflict(
                     f" ({commit.operation}, {commit.created})",
                     hint="Open the study again, look at that version, and repeat what still applies.",
                 )
+
+
+def _base_name(name: str, before: Commit, base: Commit) -> str:
+    """What a collection was called before the transaction renamed it; its folder tells."""
+    entry = before.collection(name)
+    return next((c.name for c in base.collections if entry and c.path == entry.path), name)
 
 
 def _tables_of(commit: Commit, collection: str) -> Mapping[str, tuple[Part, ...]]:

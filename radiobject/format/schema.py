@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-__all__ = ["DERIVED_SCHEMA", "KEYS", "LEDGER_SCHEMA", "OBJECTS", "OBS_SCHEMA", "SUBJECT_SCHEMA", "THUMBNAIL_SCHEMA"]
+__all__ = [
+    "DERIVED_SCHEMA",
+    "KEYS",
+    "LEDGER_SCHEMA",
+    "OBJECTS",
+    "OBS_SCHEMA",
+    "SUBJECT_SCHEMA",
+    "THUMBNAIL_SCHEMA",
+]
 
 OBJECTS = pa.list_(pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("crc32c", pa.uint32())]))
 
@@ -60,7 +68,7 @@ DERIVED_SCHEMA = pa.schema(
     ]
 )
 """What the volume table of a derived collection has besides: the parent's id, the version it was read at,
-what made this volume of it, and the parent's path, which tells a replaced parent from the one that was used."""
+what made this volume of it, and the parent's path, which tells whether the parent was replaced since."""
 
 THUMBNAIL_SCHEMA = pa.schema(
     [

@@ -9,7 +9,9 @@ import secrets
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -68,6 +70,16 @@ def _committed(storage: Storage) -> list[str]:
     return [info.key for info in storage.list("versions") if info.key.endswith(".json")]
 
 
+@dataclass(frozen=True)
+class _Step:
+    """One edit of a transaction: what it was applied to, what came of it, and what that changed."""
+
+    edit: Edit
+    before: Snapshot
+    after: Snapshot
+    effect: Change
+
+
 class Transaction:
     """One change of a study, from the first volume written to the version that holds it.
 
@@ -91,42 +103,35 @@ class Transaction:
         self.operation, self.message, self.partial = operation, message, partial
         self.txn_id = secrets.token_hex(16)
         self.journal = Journal(storage, self.txn_id)
-        self.staged: list[Edit] = []
-        self._interim: Snapshot | None = None
+        self.staged: list[_Step] = []
 
     def stage(self, edit: Edit) -> Snapshot:
         """Make an edit part of the next version, and show what that would be; nobody else sees it yet.
 
         The snapshot has the number of the version to come; only `commit` makes it one.
         """
-        catalog = Catalog(self.storage)
-        step = self._interim or self.base or _nothing(catalog)
-        draft = self._draft(self.base) if self._interim is None else self._interim.commit
-        draft, _ = edit.apply(step, draft, self.storage, rebased=False)
-        self.staged.append(edit)
-        self._interim = Snapshot(self.storage, draft)
-        return self._interim
+        self.staged.append(self._step(edit, self.base, self.staged, ()))
+        return self.staged[-1].after
 
     def commit(self, *more: Edit) -> Snapshot:
         """Make what was staged and `more`, in this order, the next version.
 
         Rebases on newer versions that do not conflict; else `ConflictError`.
         """
-        edits = (*self.staged, *more)
+        edits = (*(step.edit for step in self.staged), *more)
         catalog = Catalog(self.storage)
         base = self.base
-        first = base
+        passed: list[Commit] = []
         for _ in range(_RACES):
-            rebased = base is not first
-            draft, change = self._draft(base), Change()
-            step = base or _nothing(catalog)
-            for edit in edits:
-                draft, effect = edit.apply(step, draft, self.storage, rebased=rebased)
-                # the next edit sees what this one made, though nobody else does yet
-                step, change = Snapshot(self.storage, draft), change | effect
-            if not rebased:
-                self._verify(edits)
-            draft = self._with_change(draft, change)
+            # what was staged is what was seen, and is made anew only for another base
+            steps = [] if passed else list(self.staged)
+            for edit in edits[len(steps) :]:
+                steps.append(self._step(edit, base, steps, passed))
+            draft = steps[-1].after.commit if steps else self._draft(base)
+            if not passed:
+                self._verify(edits, self._staged_parts())
+            draft = self._with_change(draft, reduce(Change.then, (s.effect for s in steps), Change()))
+            draft = dataclasses.replace(draft, created=_now(), message=self.message)
             self.storage.make_durable()
             data, sha256 = draft.to_bytes()
             if self._publish(draft.version, data):
@@ -135,22 +140,44 @@ class Transaction:
                 self._forget()
                 return catalog.adopt(commit)
             head = catalog.latest()
-            if first is None:
+            if base is None:
                 raise ConflictError(
                     f"{self.storage.location.uri}: another writer created this study first",
                     hint="Open it and append to it.",
                 )
             newer = [catalog.commit(n) for n in range(draft.version, head.version + 1)]
             theirs = [(c, read_change(self.storage, c)) for c in newer]
-            for edit in edits:
+            for step in steps:
                 check_conflict(
-                    change, edit, base.commit if base else draft, theirs, self.storage.location.uri
+                    step.effect,
+                    step.edit,
+                    step.before.commit,
+                    base.commit,
+                    theirs,
+                    self.storage.location.uri,
                 )
             base = head
+            passed += newer
         raise ConflictError(
             f"{self.storage.location.uri}: {_RACES} other commits came first",
             hint="Let fewer writers commit at once, or commit larger batches.",
         )
+
+    def _step(
+        self, edit: Edit, base: Snapshot | None, steps: Sequence[_Step], passed: Sequence[Commit]
+    ) -> _Step:
+        """Apply an edit on top of others; `passed` are the commits that came in between."""
+        before = steps[-1].after if steps else base or _nothing(Catalog(self.storage))
+        draft = before.commit if steps else self._draft(base)
+        try:
+            draft, effect = edit.apply(before, draft, self.storage, rebased=bool(passed))
+        except ConflictError as error:
+            last = passed[-1]
+            raise ConflictError(
+                f"{str(error).rstrip('.')}. Version {last.version} ({last.operation}, {last.created}) came first",
+                hint="Open the study again, look at that version, and repeat what still applies.",
+            ) from error
+        return _Step(edit, before, Snapshot(self.storage, draft), effect)
 
     def _publish(self, number: int, data: bytes) -> bool:
         where = f"{self.storage.location.uri}/{version_key(number)}"
@@ -173,7 +200,7 @@ class Transaction:
             "txn_id": self.txn_id,
             "operation": self.operation,
             "message": self.message,
-            "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "created": _now(),
             "writer": _writer(),
             "partial": self.partial,
             "change": None,
@@ -217,9 +244,17 @@ class Transaction:
         stated = {"path": key, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         return dataclasses.replace(draft, change_list=stated)
 
-    def _verify(self, edits: Sequence[Edit]) -> None:
-        """Every object that the new rows name must stand at its place with its size."""
-        wanted = [
+    def _staged_parts(self) -> list[tuple[str, int]]:
+        """Table parts that were written when edits were staged, perhaps days ago."""
+        if not self.staged:
+            return []
+        held = set() if self.base is None else {part.path for part in self.base.commit.parts()}
+        return [(p.path, p.bytes) for p in self.staged[-1].after.commit.parts() if p.path not in held]
+
+    def _verify(self, edits: Sequence[Edit], parts: Sequence[tuple[str, int]]) -> None:
+        """Every object that the new rows name must stand at its place with its size, and so must `parts`."""
+        wanted = list(parts)
+        wanted += [
             (f"{path}/{o['path']}", int(o["bytes"]))
             for edit in edits
             for collection in edit.collections.values()
@@ -240,6 +275,10 @@ class Transaction:
                 raise MissingObjectError(where, expected=f"an object of {expected} bytes", got="nothing")
             if size != expected:
                 raise CorruptObjectError(where, expected=f"{expected} bytes", got=f"{size}")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _nothing(catalog: Catalog) -> Snapshot:

@@ -18,7 +18,6 @@ from radiobject.errors import (
     IntegrityError,
     MetadataError,
     RadiObjectError,
-    SourceError,
     StorageError,
 )
 from radiobject.executor import Executor, Progress, progress_bar, run
@@ -114,7 +113,7 @@ def ingest(
     known = [] if given is None else given["obs_subject_id"].to_pylist()
     known += [] if base is None else base.table("obs_meta").ids()
     sources = resolve(images, known, location)
-    held = held_volumes(base)
+    held = held_volumes(base, sources)
     sources = settle_conflicts(sources, held, on_conflict)
     if validate_alignment:
         check_alignment(sources)
@@ -146,17 +145,10 @@ def ingest(
 
     def work(source: Source) -> dict[str, Any]:
         begun, mark = time.monotonic(), fingerprint(source)
-        try:
-            loaded = load(
-                source.item, source.name, kinds[source.collection], axis4=axis4,
-                labels=label_names.get(source.collection), orientation=target.write.orientation,
-                near=location,
-            )  # fmt: skip
-        except RadiObjectError:
-            raise
-        except Exception as error:
-            # one file that a library chokes on in a way nobody foresaw must not end a night's run
-            raise SourceError(source.name, expected="a readable source", got=repr(error)) from error
+        loaded = load(
+            source.item, source.name, kinds[source.collection], axis4=axis4,
+            labels=label_names.get(source.collection), orientation=target.write.orientation, near=location,
+        )  # fmt: skip
         if on_conflict == "update" and held.get(source.obs_id, ("", ""))[1] == loaded.digest:
             return {"_unchanged": True}
         row = write_volume(loaded, source, target)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from radiobject.config import OrientationConfig
+from radiobject.errors import RadiObjectError, SourceError
 from radiobject.format.meta import Kind, Label
 from radiobject.ingest.nifti import read_nifti
 from radiobject.location import Location
@@ -36,11 +37,14 @@ def load(
     An image that nibabel has open on an unchanged file is read from that file, so that its stored integers
     and header survive. Raises from the `SourceError` branch only.
     """
-    path = _path_of(item)
-    if path is not None:
-        loaded = _from_file(path, kind, axis4, near)
-    else:
-        loaded = from_object(item, name, axis4)
+    try:
+        path = _path_of(item)
+        loaded = from_object(item, name, axis4) if path is None else _from_file(path, kind, axis4, near)
+    except RadiObjectError:
+        raise
+    except Exception as error:
+        # one source that a library chokes on in a way nobody foresaw must not end a night's run
+        raise SourceError(name, expected="a readable source", got=repr(error)) from error
     meta = replace(loaded.meta, kind=kind, labels=loaded.meta.labels if kind == "label" else ())
     refuse_float_labels(meta, loaded.voxels.dtype, name)
     if kind == "label" and labels:

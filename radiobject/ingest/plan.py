@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from radiobject.config import WriteConfig
 from radiobject.errors import AlignmentError, DuplicateIdError, MetadataError
@@ -50,15 +51,17 @@ class Settings:
     backend: str
 
 
-def held_volumes(base: Snapshot | None) -> dict[str, tuple[str, str]]:
-    """Collection and source digest of every volume that the study holds, by obs_id."""
+def held_volumes(base: Snapshot | None, sources: Sequence[Source]) -> dict[str, tuple[str, str]]:
+    """Collection and source digest of every volume of the sources that the study holds, by obs_id."""
     held: dict[str, tuple[str, str]] = {}
     if base is None:
         return held
+    wanted = pa.array([s.obs_id for s in sources], pa.string())
     for entry in base.commit.collections:
-        rows = base.table("obs", entry.name).read(["obs_id", "source_digest"])
-        for obs_id, digest in zip(*(rows[c].to_pylist() for c in rows.schema.names), strict=True):
-            held[obs_id] = (entry.name, digest or "")
+        table = base.table("obs", entry.name)
+        found = pc.indices_nonzero(pc.is_in(table.column("obs_id"), value_set=wanted))
+        for row in table.rows(found.to_numpy(), ["obs_id", "source_digest"]).to_pylist():
+            held[row["obs_id"]] = (entry.name, row["source_digest"] or "")
     return held
 
 

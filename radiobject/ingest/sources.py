@@ -15,6 +15,7 @@ from radiobject.errors import DuplicateIdError, MetadataError, SourceError, Sour
 from radiobject.location import Location
 from radiobject.storage import Storage
 from radiobject.writing.objects import is_array_pair, is_object, is_volume, told_apart
+from radiobject.writing.volume import check_collection_name
 
 __all__ = ["Source", "resolve"]
 
@@ -61,10 +62,7 @@ def resolve(
     known = set(subjects or ())
     listed: dict[str, list[_Entry]] = {}
     for collection, value in images.items():
-        if not isinstance(collection, str) or not collection or collection.startswith("_"):
-            raise MetadataError(
-                "images", expected="collection names as text, no leading _", got=repr(collection)
-            )
+        check_collection_name(collection)
         listed[collection] = list(_entries(collection, value, near))
         names = Counter(entry.name for entry in listed[collection] if entry.name)
         if twice := [name for name, n in names.items() if n > 1]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Unpack
 
 import pandas as pd
 
-from radiobject.errors import SelectionError
+from radiobject.config import WriteConfig
+from radiobject.errors import SelectionError, ViewError
 from radiobject.executor import Executor, Progress
 from radiobject.format.integrity import Report, validate
 from radiobject.model.collection_view import CollectionView
@@ -20,6 +21,7 @@ from radiobject.model.pieces import Format
 from radiobject.model.query import LazyQuery
 from radiobject.model.stages import BatchStage, MapStage
 from radiobject.model.study import Study, split_collection
+from radiobject.model.volume import Volume
 
 __all__ = ["VolumeCollection"]
 
@@ -48,13 +50,103 @@ class VolumeCollection(CollectionView):
             )
         self._set(study, study.names[0] if name is None else name, None, None)
 
+    @classmethod
+    def from_niftis(
+        cls,
+        uri: str | os.PathLike[str],
+        niftis: Any,
+        obs: Any = None,
+        *,
+        name: str | None = None,
+        reorient: bool | str | Sequence[str] | None = None,
+        validate_dimensions: bool = True,
+        valid_subject_ids: Iterable[str] | None = None,
+        kind: Literal["image", "label"] | None = None,
+        **options: Any,
+    ) -> VolumeCollection:
+        """Create a study with one collection (`name`, "volume" without one) and open that, in one commit.
+
+        `niftis` is what `RadiObject.from_niftis` takes for a collection, such as `[(path, subject), ...]`;
+        `options` are its options. `obs` has columns to keep with the volumes, by `obs_id` or
+        `obs_subject_id`; with both and a row for each entry of a list, it gives the volumes those ids.
+        `kind=None` means labels where the name says so. With `valid_subject_ids`, other subjects are refused.
+
+        Raises `AlignmentError` for volumes that differ in shape (x, y, z) unless `validate_dimensions` is
+        False, `MetadataError` for obs that does not fit; nothing is committed then.
+        """
+        from radiobject.ingest.collection import ingest_collection
+
+        snapshot = ingest_collection(
+            uri, niftis, obs, name or "volume", validate_dimensions=validate_dimensions,
+            valid_subject_ids=valid_subject_ids, kind=kind, reorient=reorient, **options,
+        )  # fmt: skip
+        return cls._of(Study(snapshot), name or "volume")
+
+    from_images = from_niftis
+
+    @classmethod
+    def from_volumes(
+        cls,
+        uri: str | os.PathLike[str],
+        volumes: Iterable[Volume | tuple[str, Volume]],
+        obs: Any = None,
+        *,
+        name: str | None = None,
+        kind: Literal["image", "label"] | None = None,
+        write: WriteConfig | None = None,
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        message: str = "",
+    ) -> VolumeCollection:
+        """Create a study with one collection of `(obs_id, Volume)` pairs and open that, in one commit.
+
+        A Volume keeps stored values, scaling, header and, of a study's, its subject, session and run; one
+        without a subject becomes a subject of its obs_id, unless `obs` (by `obs_id`) names another in
+        `obs_subject_id`. Other columns of `obs` are kept. `kind=None`: labels when all Volumes are.
+
+        Raises `DuplicateIdError`, `MetadataError`, `StudyExistsError`, `WriterError` for no volumes.
+
+        >>> import numpy as np, tempfile
+        >>> vol = Volume.from_numpy(np.ones((4, 4, 4), "u1"))
+        >>> VolumeCollection.from_volumes(f"{tempfile.mkdtemp()}/study", [("sub-1_T1w", vol)], name="T1w")
+        <VolumeCollection T1w: 1 image volumes, 4x4x4, zarr>
+        """
+        from radiobject.model.writers import write_volumes
+
+        return write_volumes(
+            uri, volumes, obs, name=name, kind=kind, write=write, backend=backend,
+            storage_options=storage_options, message=message,
+        )  # fmt: skip
+
+    def append(self, niftis: Any, obs_meta: Any = None, **options: Any) -> VolumeCollection:
+        """Add volumes to this collection, in one commit; it and the study it was taken from then show them.
+
+        `niftis` is what `RadiObject.append` takes for a collection, and `options` are its options. Without
+        `obs_meta` new subjects get a row with no more than their id.
+        """
+        from radiobject.ingest.collection import append_to_collection
+
+        if self.is_view:
+            raise ViewError(
+                f"append() on a view of {self.name!r}", expected="the whole collection", got="a view"
+            )
+        owner, study = self._owner, self._study
+        if owner is not None:
+            owner._refuse_view("append")
+            study = owner._study
+        study = study.after(append_to_collection(study, self.name, niftis, obs_meta, **options))
+        if owner is not None:
+            owner._show(study)
+        self._set(study, self.name, None, owner)
+        return self
+
     def lazy(self) -> LazyQuery:
         """A query over these volumes: selections and functions, run in one pass when a result is asked for.
 
         >>> from radiobject.examples import study
-        >>> query = study(2).T1w.lazy().filter("age > 0").map(lambda voxels, row: voxels / 2)
+        >>> query = study(1).T1w.lazy().filter("age > 0").map(lambda voxels, row: voxels / 2)
         >>> query.count()
-        2
+        1
         """
         return LazyQuery(self)
 
@@ -66,8 +158,8 @@ class VolumeCollection(CollectionView):
         `how`: executor=, workers=, progress=, retries=, errors= of `LazyQuery`.
 
         >>> from radiobject.examples import study
-        >>> list(study(2).seg.map(lambda voxels, row: int(voxels.max())))
-        [2, 2]
+        >>> list(study(1).seg.map(lambda voxels, row: int(voxels.max())))
+        [2]
         """
         return EagerQuery.run(self, MapStage(fn, format), how)
 

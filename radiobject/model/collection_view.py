@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiobject.errors import SelectionError, UnknownIdError
-from radiobject.format.changes import Edit
+from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.tables import Table
 from radiobject.model.dataframe import Dataframe
 from radiobject.model.index import Index, select_labels, select_positions
 from radiobject.model.joined import found_volumes
 from radiobject.model.partners import same_grid
 from radiobject.model.study import Study
+from radiobject.model.table_changes import TableChange
 from radiobject.model.volume import Volume
 
 __all__ = ["CollectionView", "ILoc", "Loc", "Owner", "filled", "matching_rows"]
@@ -51,6 +53,10 @@ class Owner(Protocol):
     """Who commits a change of a collection: the RadiObject it was taken from, which then shows it too."""
 
     def _change(self, operation: str, edit: Edit, message: str) -> Any: ...
+
+    def _refuse_view(self, what: str) -> None: ...
+
+    def _show(self, study: Study) -> None: ...
 
     @property
     def _study(self) -> Study: ...
@@ -128,7 +134,9 @@ class CollectionView:
     @property
     def obs(self) -> Dataframe:
         """The volume table, narrowed to this view."""
-        return Dataframe(self._study.obs(self.name), self._positions)
+        return Dataframe(
+            self._study.obs(self.name), self._positions, collection=self.name, changing=self._change_obs
+        )
 
     volumes = obs
 
@@ -178,7 +186,7 @@ class CollectionView:
         if subject is not None:
             wanted = [subject] if isinstance(subject, str) else list(subject)
             of_subject = self._study.positions_of_subjects(self.name, wanted)
-            positions = np.intersect1d(positions, of_subject)
+            positions = np.intersect1d(positions, of_subject) if self.is_view else of_subject
             if not len(positions):
                 raise UnknownIdError(
                     f"subject {subject!r}", expected=f"a subject with a volume in {self.name!r}"
@@ -197,9 +205,18 @@ class CollectionView:
 
         Raises `ExpressionError` that shows the mistake, `UnknownColumnError` for a name neither table has.
         """
-        positions = self._rows()
         found = found_volumes(self._study, self.name, expression)
-        return self._view(positions[np.isin(positions, found)])
+        return self._view(
+            found if self._positions is None else self._positions[np.isin(self._positions, found)]
+        )
+
+    def get_obs_row_by_obs_id(self, obs_id: str) -> pd.DataFrame:
+        """The volume's row of obs, as a DataFrame of one row, or of none when there is no such volume."""
+        return self.obs.read(filter=pc.field("obs_id") == obs_id)
+
+    def copy(self) -> Self:
+        """A view or handle equal to this one. No volume is copied: `write` does that."""
+        return self._of(self._study, self.name, self._positions, self._owner)
 
     def groupby_subject(self) -> Iterator[tuple[str, Self]]:
         """`(subject, view of its volumes)`, subjects in order of first appearance."""
@@ -218,10 +235,39 @@ class CollectionView:
         """The last `n` volumes."""
         return self._view(self._rows()[max(len(self) - max(n, 0), 0) :])
 
-    def sample(self, n: int, seed: int | None = None) -> Self:
+    def sample(self, n: int = 5, seed: int | None = None) -> Self:
         """`n` volumes at random, in the collection's order; the same ones for the same seed."""
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[: max(n, 0)])
         return self._view(self._rows()[chosen])
+
+    def _change_obs(
+        self, operation: str, change: Callable[[Table], TableChange | None], message: str
+    ) -> Table:
+        """Commit a change of the volume table, made for the table as it stands, and give the new one.
+
+        The study that this collection was taken from commits it, and both then show the new version.
+        """
+        owner, study = self._owner, self._study
+        if owner is not None:
+            owner._refuse_view(operation)
+            study = owner._study
+        entry, made = study.entry(self.name), change(study.obs(self.name))
+        if made is not None:
+            changed = CollectionEdit(
+                entry.kind,
+                entry.backend,
+                updated=made.updated,
+                added_columns=made.added_columns,
+                dropped_columns=made.dropped_columns,
+            )
+            edit = Edit({self.name: changed})
+            if owner is None:
+                study = study.changed(operation, edit, message)
+            else:
+                owner._change(operation, edit, message)
+                study = owner._study
+        self._set(study, self.name, None, owner)
+        return study.obs(self.name)
 
     def _rows(self) -> npt.NDArray[np.int64]:
         if self._positions is None:
@@ -244,8 +290,11 @@ class CollectionView:
         for position in self._rows():
             yield self._study.volume(self.name, int(position))
 
-    def __getitem__(self, obs_id: str) -> Any:
-        return self.loc[obs_id]
+    def __getitem__(self, key: Any) -> Any:
+        """`iloc[key]` for an int, a slice, a list of ints or a mask, `loc[key]` for ids."""
+        first = next(iter(key), 0) if isinstance(key, list | tuple | np.ndarray) else key
+        by_position = isinstance(first, int | np.integer | np.bool_ | slice)
+        return self.iloc[key] if by_position else self.loc[key]
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.shape)) if self.shape else "mixed shapes"

@@ -10,7 +10,8 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -19,10 +20,10 @@ import pyarrow.compute as pc
 
 from radiobject.errors import UnknownColumnError
 from radiobject.model import expression_values as values
-from radiobject.model.expression_syntax import Source, names_in, parse, reference
+from radiobject.model.expression_syntax import Source, columns_in, names_in, parse, reference
 from radiobject.model.expression_values import WORDS, Value
 
-__all__ = ["compile_expression", "compile_joined", "names_in"]
+__all__ = ["Clause", "clauses", "compile_expression", "compile_joined", "names_in"]
 
 MAX_PATTERN = 500
 _NEVER = pc.scalar(value=False)
@@ -46,7 +47,7 @@ def compile_expression(text: str, columns: Mapping[str, pa.DataType], *, table: 
     ((20 < age) and (age <= 40))
     """
     tree, source = parse(text)
-    return _Compiler(source, {table: columns}, nested=False).condition(tree, negate=False)
+    return _Compiler(source, {table: columns}, {}).condition(tree, negate=False)
 
 
 def compile_joined(text: str, tables: Mapping[str, Mapping[str, pa.DataType]]) -> pc.Expression:
@@ -55,14 +56,71 @@ def compile_joined(text: str, tables: Mapping[str, Mapping[str, pa.DataType]]) -
     A bare name is the first table's that has it. Raises as `compile_expression` does.
     """
     tree, source = parse(text)
-    return _Compiler(source, tables, nested=True).condition(tree, negate=False)
+    compiler = _Compiler(source, tables, {})
+    compiler.nested = True
+    return compiler.condition(tree, negate=False)
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One operand of an expression's outermost `and`: what must be true, and the (table, column)s it names.
+
+    The condition's fields are columns; where the clause names more than one table, they are columns of
+    structs that have the tables' names.
+    """
+
+    condition: pc.Expression
+    names: frozenset[tuple[str, str]]
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The tables that it names."""
+        return frozenset(table for table, _ in self.names)
+
+
+def clauses(
+    text: str,
+    tables: Mapping[str, Mapping[str, pa.DataType]],
+    computed: Mapping[str, Mapping[str, pa.DataType]] | None = None,
+) -> list[Clause]:
+    """A filter over one or several tables as conditions that must all be true.
+
+    A bare name is the first table's that has it as a column; only when none has, one that is `computed` of
+    a table. Raises as `compile_expression` does.
+    """
+    tree, source = parse(text)
+    found = []
+    for part in _operands(tree):
+        compiler = _Compiler(source, tables, computed or {})
+        condition = compiler.condition(part, negate=False)  # finds the mistakes, in the order of reading
+        names = frozenset((place, name) for place, name, _ in map(compiler.resolve, columns_in(part)))
+        if len({place for place, _ in names}) > 1:
+            compiler.nested = True
+            condition = compiler.condition(part, negate=False)
+        found.append(Clause(condition, names))
+    return found
+
+
+def _operands(tree: ast.expr) -> Iterator[ast.expr]:
+    """What the outermost `and` joins, parentheses or not; the whole where there is none."""
+    if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And):
+        for value in tree.values:
+            yield from _operands(value)
+    else:
+        yield tree
 
 
 class _Compiler:
+    nested = False
+    """Whether the rows will be structs, one for each table."""
+
     def __init__(
-        self, source: Source, tables: Mapping[str, Mapping[str, pa.DataType]], *, nested: bool
+        self,
+        source: Source,
+        tables: Mapping[str, Mapping[str, pa.DataType]],
+        computed: Mapping[str, Mapping[str, pa.DataType]],
     ) -> None:
-        self._wrong, self._source, self._tables, self._nested = source.wrong, source, tables, nested
+        self._wrong, self._source, self._tables, self._computed = source.wrong, source, tables, computed
 
     def condition(self, node: ast.expr, *, negate: bool) -> pc.Expression:
         """What is true for exactly those rows where `node` (or its negation) is true, and known."""
@@ -169,8 +227,9 @@ class _Compiler:
         return pc.match_substring_regex(value.expr, pattern=pattern.literal)
 
     def _value(self, node: ast.expr) -> Value:
-        if (named := reference(node)) is not None:
-            return self._column(node, *named)
+        if reference(node) is not None:
+            place, name, stored = self.resolve(node)
+            return values.column(node, stored, pc.field(place, name) if self.nested else pc.field(name), name)
         match node:
             case ast.Constant(value=None):
                 hint = "Write `is None` or `is not None`."
@@ -191,17 +250,21 @@ class _Compiler:
                 raise self._wrong(node, "filter: a list", hint="Lists stand after `in` only.")
         raise self._wrong(node, "filter", expected="a value", got="a condition", hint="Join them by and, or.")
 
-    def _column(self, node: ast.expr, table: str | None, name: str) -> Value:
+    def resolve(self, node: ast.expr) -> tuple[str, str, pa.DataType]:
+        """Table, name and type of the column that a reference means."""
+        table, name = reference(node) or (None, "")
         if table is not None and table not in self._tables:
             here = " and ".join(t for t in self._tables if t) or "plain names"
             hint = "Only the filter of a collection sees both tables."
             raise self._wrong(node, f"filter: no {table} here", expected=here, hint=hint)
-        for place in self._tables if table is None else [table]:
-            columns = self._tables[place]
-            if name in columns:
-                expr = pc.field(place, name) if self._nested else pc.field(name)
-                return values.column(node, columns[name], expr, name)
-        known = list(dict.fromkeys(c for t, of in self._tables.items() if table in (None, t) for c in of))
+        for kind in (self._tables, self._computed):
+            for place in self._tables if table is None else [table]:
+                if name in (columns := kind.get(place, {})):
+                    return place, name, columns[name]
+        every = [
+            of for kind in (self._tables, self._computed) for t, of in kind.items() if table in (None, t)
+        ]
+        known = list(dict.fromkeys(c for of in every for c in of))
         lowered = {c.lower(): c for c in known}
         near = [repr(lowered[c]) for c in difflib.get_close_matches(name.lower(), lowered, 3)]
         raise UnknownColumnError(

@@ -7,7 +7,7 @@ import re
 
 from radiobject.errors import ExpressionError
 
-__all__ = ["FUNCTIONS", "Source", "names_in", "parse", "reference"]
+__all__ = ["FUNCTIONS", "Source", "columns_in", "names_in", "parse", "reference"]
 
 MAX_BYTES, MAX_NODES, MAX_DEPTH = 10_000, 200, 64
 _MAX_TOKENS = 2_000
@@ -108,7 +108,12 @@ def names_in(text: str) -> set[tuple[str | None, str]]:
     >>> sorted(names_in('20 < age < 40 and obs["slice thickness"] > 1'), key=str)
     [('obs', 'slice thickness'), (None, 'age')]
     """
-    return {found for node in _walk(parse(text)[0]) if (found := reference(node)) is not None}
+    return {found for node in columns_in(parse(text)[0]) if (found := reference(node)) is not None}
+
+
+def columns_in(tree: ast.expr) -> list[ast.expr]:
+    """The nodes of a checked tree that name a column."""
+    return [node for node in _walk(tree) if reference(node) is not None]
 
 
 def _children(node: ast.expr) -> list[ast.expr]:

@@ -88,6 +88,25 @@ class Index:
         """The ids as a new list."""
         return list(self._ids)
 
+    def to_set(self) -> frozenset[str]:
+        """The ids as a set."""
+        return frozenset(self._ids)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The ids in order, as a tuple."""
+        return tuple(self._ids)
+
+    @property
+    def key_to_idx(self) -> dict[str, int]:
+        """Positions by id, as a new dict."""
+        return dict(self._map())
+
+    @classmethod
+    def build(cls, keys: Iterable[str], name: str = "") -> Index:
+        """The same as `Index(keys, name)`."""
+        return cls(keys, name)
+
     def _where(self, keep: Callable[[str], bool]) -> Index:
         return Index([i for i in self._ids if keep(i)], self.name, checked=True)
 
@@ -102,6 +121,8 @@ class Index:
 
     def __xor__(self, other: Index) -> Index:
         return (self - other) | (other - self)
+
+    intersection, difference, union, symmetric_difference = __and__, __sub__, __or__, __xor__
 
     def __le__(self, other: Index) -> bool:
         return all(i in other for i in self._ids)

@@ -13,7 +13,7 @@ from radiobject.config import SliceOrientation
 from radiobject.format.meta import VolumeMeta
 from radiobject.geometry.affine import Affine
 
-__all__ = ["OrientationInfo", "chunk_orientation", "orientation_of"]
+__all__ = ["OrientationInfo", "chunk_orientation", "nifti_source", "orientation_of"]
 
 _CODES = {348: (252, "hh"), 540: (344, "ii")}
 """Header size of NIfTI-1 and -2 -> where qform_code and sform_code stand, and their types."""
@@ -34,6 +34,17 @@ class OrientationInfo:
     confidence: Literal["header", "unknown"]
     source: str
 
+    @classmethod
+    def of(cls, affine: Affine, source: str) -> OrientationInfo:
+        """What an affine says, on the word of `source`."""
+        return cls(
+            axcodes=affine.axcodes,
+            affine=tuple(tuple(row) for row in affine.matrix.tolist()),
+            is_canonical=affine.axcodes == ("R", "A", "S"),
+            confidence="unknown" if source in ("identity", "nifti_pixdim") else "header",
+            source=source,
+        )
+
 
 def orientation_of(meta: VolumeMeta, stored: Affine, header: bytes | None) -> OrientationInfo:
     """From a volume's meta, the affine of its stored array and, for NIfTI sources, the header."""
@@ -44,14 +55,13 @@ def orientation_of(meta: VolumeMeta, stored: Affine, header: bytes | None) -> Or
         order = meta.source.byteorder
         at, types = _CODES.get(struct.unpack_from(f"{order}i", header)[0], _CODES[348])
         qform, sform = struct.unpack_from(order + types, header, at)
-        source = "nifti_sform" if sform > 0 else "nifti_qform" if qform > 0 else "nifti_pixdim"
-    return OrientationInfo(
-        axcodes=meta.affine.axcodes,
-        affine=tuple(tuple(row) for row in meta.affine.matrix.tolist()),
-        is_canonical=meta.affine.axcodes == ("R", "A", "S"),
-        confidence="unknown" if source in ("identity", "nifti_pixdim") else "header",
-        source=source,
-    )
+        source = nifti_source(qform, sform)
+    return OrientationInfo.of(meta.affine, source)
+
+
+def nifti_source(qform: int, sform: int) -> str:
+    """Which transform of a NIfTI header counts, by the codes of both."""
+    return "nifti_sform" if sform > 0 else "nifti_qform" if qform > 0 else "nifti_pixdim"
 
 
 def chunk_orientation(chunks: Sequence[int], shape: Sequence[int]) -> SliceOrientation | None:

@@ -48,26 +48,17 @@ def match(
         if unknown := [c for c in columns if c not in table.schema.names]:
             raise UnknownIdError(f"on={unknown}", expected=f"columns of {name!r}")
     key = ["obs_subject_id", *columns]
-    partners = defaultdict(list)
-    for row in right.select([*key, "obs_id"]).to_pylist():
-        partners[tuple(row[c] for c in key)].append(row["obs_id"])
-    rows, alone, ambiguous = [], [], []
-    seen: dict[tuple[Any, ...], str] = {}
-    for row in left.select([*key, "obs_id"]).to_pylist():
-        values = tuple(row[c] for c in key)
-        found = partners.get(values, [])
-        if not found:
-            alone.append(row["obs_id"])
-        elif len(found) > 1 or values in seen:
-            ambiguous.append(f"{row['obs_id']} -> {found}")
-        else:
-            rows.append({**{c: row[c] for c in key}, names[0]: row["obs_id"], names[1]: found[0]})
-        seen[values] = row["obs_id"]
+    ours, theirs = _codes(left, right, key, names)
+    n_partners = np.bincount(theirs, minlength=int(ours.max(initial=-1)) + 1)[ours]
+    first = np.zeros(len(ours), dtype=bool)
+    first[np.unique(ours, return_index=True)[1]] = True
+    alone = left["obs_id"].take(pa.array(np.flatnonzero(n_partners == 0))).to_pylist()
+    ambiguous = np.flatnonzero((n_partners > 1) | ((n_partners == 1) & ~first)).tolist()
     if ambiguous:
         raise AlignmentError(
             f"{names[0]!r} and {names[1]!r}, matched by {key}",
             expected="one partner for each volume",
-            got=f"several: {'; '.join(ambiguous[:5])}",
+            got=f"several: {'; '.join(_listed(n, left, right, ours, theirs) for n in ambiguous[:5])}",
             hint="Name columns that tell them apart: on=[...].",
         )
     if alone and missing == "error":
@@ -77,7 +68,49 @@ def match(
             got=f"none for {len(alone)}: {alone[:5]}",
             hint='Pass missing="drop" to leave them out.',
         )
-    return pd.DataFrame(rows, columns=[*key, *names])
+    paired = np.flatnonzero(n_partners)
+    place = np.zeros(max(ours.max(initial=0), theirs.max(initial=0)) + 1, dtype=np.int64)
+    place[theirs] = np.arange(len(theirs))
+    partners = right["obs_id"].take(pa.array(place[ours[paired]]))
+    rows = left.take(pa.array(paired))
+    values = [*(rows[c].to_pylist() for c in (*key, "obs_id")), partners.to_pylist()]
+    return pd.DataFrame(dict(enumerate(values))).set_axis([*key, *names], axis=1)
+
+
+def _codes(
+    left: pa.Table, right: pa.Table, key: Sequence[str], names: tuple[str, str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """A number for each row of both, equal where the key is; no value equals no value."""
+    codes = np.zeros(left.num_rows + right.num_rows, dtype=np.int64)
+    for column in key:
+        try:
+            sides = [_plain(table.select([column])) for table in (left, right)]
+            both = pa.concat_tables(sides, promote_options="permissive")[column].combine_chunks()
+            one = both.dictionary_encode(null_encoding="encode").indices.to_numpy().astype(np.int64)
+        except pa.ArrowException as error:
+            raise AlignmentError(
+                f"column {column!r} of {names[0]!r} and {names[1]!r}",
+                expected="values that can be compared",
+                got=f"{left.schema.field(column).type} and {right.schema.field(column).type}",
+            ) from error
+        # numbered anew after each column, so that the product never grows beyond the rows
+        codes = np.unique(codes * (one.max(initial=0) + 1) + one, return_inverse=True)[1]
+    return codes[: left.num_rows], codes[left.num_rows :]
+
+
+def _plain(rows: pa.Table) -> pa.Table:
+    """One column; categories as what they stand for."""
+    field = rows.schema.field(0)
+    if not pa.types.is_dictionary(field.type):
+        return rows
+    return rows.cast(pa.schema([(field.name, field.type.value_type)]))
+
+
+def _listed(
+    n: int, left: pa.Table, right: pa.Table, ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]
+) -> str:
+    found = right["obs_id"].take(pa.array(np.flatnonzero(theirs == ours[n]))).to_pylist()
+    return f"{left['obs_id'][n].as_py()} -> {found}"
 
 
 def _used(table: pa.Table, column: str) -> bool:

@@ -242,6 +242,8 @@ class LazyQuery:
         assert made is not None
         return self._collection._of(Study(made), name)
 
+    materialize = write
+
     def _origin(self) -> Origin:
         study, name = self._collection._study, self._collection.name
         return Origin(

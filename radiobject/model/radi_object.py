@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Unpack
 
 import pyarrow as pa
@@ -18,7 +19,9 @@ from radiobject.model.copying import Chosen, copy_study, subject_rows
 from radiobject.model.execution import Execution, How
 from radiobject.model.partners import split_subjects
 from radiobject.model.removal import removal
+from radiobject.model.staging import StagedStudy
 from radiobject.model.study import Study
+from radiobject.model.study_query import StudyQuery
 from radiobject.model.view import StudyView
 from radiobject.moved import renamed
 
@@ -48,6 +51,11 @@ class RadiObject(StudyView):
         self._set(Study.at(uri, version, backend, storage_options), None, None, ())
 
     @classmethod
+    @renamed(
+        niftis="images={'T1w': [(path, subject), ...]}",
+        image_dir="images={'T1w': folder}",
+        collection_name="images={'T1w': ...}",
+    )
     def from_niftis(
         cls,
         uri: str | os.PathLike[str],
@@ -125,6 +133,7 @@ class RadiObject(StudyView):
 
     from_images = from_niftis
 
+    @renamed(niftis="images={'T1w': [(path, subject), ...]}")
     def append(
         self,
         images: Mapping[str, Any],
@@ -164,6 +173,10 @@ class RadiObject(StudyView):
         """
         self._refuse_view("delete")
         return self._change("delete", removal(self._study, subjects, collections, obs_ids), message)
+
+    def lazy(self) -> StudyQuery:
+        """A query over these subjects and their collections; `radi.T1w.lazy()` is one over a collection."""
+        return StudyQuery(self)
 
     def add_collection(
         self,
@@ -211,6 +224,7 @@ class RadiObject(StudyView):
 
         Raises `ConflictError` when somebody commits in between.
         """
+        self._refuse_view("restore")
         location = self._study.location
         old = Study.open(location.uri, version, None, location.options).snapshot.commit
         return self._change("restore", Edit(restore=old), message or f"back to version {old.version}")
@@ -300,6 +314,39 @@ class RadiObject(StudyView):
         return cls._of(Study(snapshot))
 
     from_volume_collections = from_collections
+
+    @contextmanager
+    def transaction(self, message: str = "") -> Iterator[RadiObject]:
+        """`with radi.transaction("why") as t:` makes all changes of `t` one commit at the end of the block.
+
+        Each change of `t` (append, add_collection, delete, rename_collection, split, and those of its tables)
+        is seen by the next one and by reads through `t`, and by nobody else. `t.version` is the number to
+        come. An exception commits nothing and goes on; a block without changes makes no version. Without a
+        message the commit has those of the changes. Afterwards this handle shows the new version.
+
+        Raises `ConflictError` when another writer has changed the same meanwhile; nothing is committed then.
+        `t` raises `TransactionError` for restore, tag and transaction, and for any change after the block.
+
+        >>> from radiobject.examples import study
+        >>> radi = study(n=3)
+        >>> with radi.transaction("second visit") as t:
+        ...     _ = t.obs_meta.add_column("visits", fill=1)
+        ...     _ = t.delete(subjects="sub-01")
+        >>> radi.version, len(radi), list(radi.obs_meta["visits"])
+        (2, 2, [1, 1])
+        """
+        self._refuse_view("transaction")
+        block = StagedStudy.begin(self._study, message)
+        staged = self._of(block)
+        try:
+            yield staged
+        except BaseException:
+            block.abandon()
+            raise
+        made = block.commit()
+        if made is not None:
+            staged._set(block.after(made), None, None, ())
+            self._set(Study(made), None, None, ())
 
     def tag(self, name: str) -> None:
         """Give this version a name that `RadiObject(uri, version=name)` opens and clean-up respects."""

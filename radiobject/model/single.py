@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from radiobject.backends import get_backend
 from radiobject.backends.base import VolumeHandle
-from radiobject.config import WriteConfig, current
-from radiobject.errors import ConfigError, FormatError, MissingObjectError
+from radiobject.config import WriteConfig
+from radiobject.errors import (
+    ConfigError,
+    FormatError,
+    MissingObjectError,
+    RadiObjectError,
+    StudyExistsError,
+)
 from radiobject.format.meta import VolumeMeta
 from radiobject.format.ome import read_ome
 from radiobject.location import Location
 from radiobject.storage import Storage
 from radiobject.writing.loaded import Loaded
+from radiobject.writing.objects import is_nifti_name
 from radiobject.writing.volume import store
 
-__all__ = ["open_single", "write_single"]
+__all__ = ["Place", "free_place", "open_single", "write_single"]
+
+_BACKENDS = {".tdb": "tiledb", ".mem": "memory"}
+"""Endings of volumes, all others being Zarr's."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one volume stands: the folder around it, its name there, and the backend that it belongs to."""
+
+    folder: Location
+    name: str
+    backend: str
+
+    @classmethod
+    def at(cls, uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Place:
+        """The place that a URL names. `ConfigError` for one without a folder or a name."""
+        whole = Location(uri, storage_options)
+        folder, _, name = whole.uri.rpartition("/")
+        if not folder or not name or folder.endswith("/"):
+            raise ConfigError("uri of a volume", expected="a folder and a name", got=repr(whole.uri))
+        backend = next((b for ending, b in _BACKENDS.items() if name.endswith(ending)), "zarr")
+        return cls(Location(folder, storage_options), name, backend)
+
+    @property
+    def uri(self) -> str:
+        """The volume's own URL."""
+        return f"{self.folder.uri}/{self.name}"
 
 
 def open_single(
@@ -27,46 +63,70 @@ def open_single(
 
     Raises `MissingObjectError` for nothing there, `FormatError` for what is no volume.
     """
-    location, name, backend = _place(uri, storage_options)
+    place = Place.at(uri, storage_options)
     try:
-        handle = get_backend(backend, location).open_volume(name)
-    except MissingObjectError as error:
-        raise MissingObjectError(
-            str(uri),
-            expected="a volume (.../<attempt>.ome.zarr)",
-            got="nothing there",
-            hint="A study is opened by RadiObject(uri), its volumes by radi.get_volume(obs_id).",
-        ) from error
-    attrs, where = handle.attrs, f"{location.uri}/{name}"
+        handle = get_backend(place.backend, place.folder).open_volume(place.name)
+    except (FormatError, MissingObjectError) as error:
+        told = _told(place, error)
+        if told is None:
+            raise
+        raise told from error
+    attrs = handle.attrs
     if "radiobject" in attrs:
-        if attrs["radiobject"].get("type") == "study":
-            raise FormatError(where, expected="a volume", got="a study", hint="Open it by RadiObject(uri).")
-        return handle, VolumeMeta.from_json(attrs["radiobject"], where)
-    return handle, read_ome(attrs, where)
+        return handle, VolumeMeta.from_json(attrs["radiobject"], place.uri)
+    return handle, read_ome(attrs, place.uri)
 
 
-def write_single(
-    loaded: Loaded,
-    uri: str | os.PathLike[str],
-    storage_options: Mapping[str, Any] | None = None,
-    write: WriteConfig | None = None,
-) -> tuple[VolumeHandle, VolumeMeta]:
-    """Write one volume at a free URL and open it. `StudyExistsError` when it is taken."""
-    location, name, backend = _place(uri, storage_options)
-    target = get_backend(backend, location)
-    meta, _, _, stored = store(loaded, name, name.split(".", 1)[0], target, write or current().write)
-    Storage(location).make_durable()
-    return target.open_volume(name, stored.hint), meta
+def free_place(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Place:
+    """The place of a volume to be written. `StudyExistsError` when anything stands there."""
+    place = Place.at(uri, storage_options)
+    if is_nifti_name(place.name):
+        raise ConfigError(
+            "uri of a volume",
+            expected="a name such as scan.ome.zarr",
+            got=repr(place.name),
+            hint="NIfTI files are written by vol.to_nifti(path).",
+        )
+    if not Storage(Location(place.uri, storage_options)).is_empty():
+        raise StudyExistsError(
+            place.uri, expected="a free place", got="something there", hint="Choose another name."
+        )
+    return place
 
 
-def _place(
-    uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
-) -> tuple[Location, str, str]:
-    """The folder around a volume, the volume's name in it, and the backend that it belongs to."""
-    whole = Location(uri, storage_options)
-    folder, _, name = whole.uri.rpartition("/")
-    if not folder or not name or folder.endswith("/"):
-        raise ConfigError("uri of a volume", expected="a folder and a name", got=repr(whole.uri))
-    endings = {".zarr": "zarr", ".tdb": "tiledb", ".mem": "memory"}
-    backend = next((b for ending, b in endings.items() if name.endswith(ending)), "zarr")
-    return Location(folder, storage_options), name, backend
+def write_single(loaded: Loaded, place: Place, write: WriteConfig) -> tuple[VolumeHandle, VolumeMeta]:
+    """Write one volume and open it. `StudyExistsError` when another was there first."""
+    target = get_backend(place.backend, place.folder)
+    meta, _, _, stored = store(loaded, place.name, place.name.split(".", 1)[0], target, write)
+    Storage(place.folder).make_durable()
+    return target.open_volume(place.name, stored.hint), meta
+
+
+def _told(place: Place, error: FormatError | MissingObjectError) -> RadiObjectError | None:
+    """A better word on why nothing could be opened, from what stands there; None when there is none."""
+    storage, hint = Storage(place.folder), None
+    if is_nifti_name(place.name):
+        got, hint = "a NIfTI name", "Open it by Volume.from_nifti(path)."
+    elif isinstance(error, FormatError):
+        said = _attributes(storage, place.name)
+        ours = said.get("radiobject")
+        if isinstance(ours, dict) and ours.get("type") == "study":
+            got, hint = "a study", "Open it by RadiObject(uri), its volumes by radi.get_volume(obs_id)."
+        elif "ome" not in said:
+            got = "a Zarr node that is no OME-Zarr image"
+        else:
+            return None
+    elif storage.size(f"{place.name}/.zattrs") is not None:
+        got, hint = "Zarr v2", "OME-Zarr 0.4 is not read; convert it to 0.5."
+    else:
+        return MissingObjectError(place.uri, expected="a volume (.../<name>.ome.zarr)", got="nothing there")
+    return FormatError(place.uri, expected="a volume", got=got, hint=hint)
+
+
+def _attributes(storage: Storage, name: str) -> dict[str, Any]:
+    """Attributes of a Zarr node, none where they cannot be read."""
+    try:
+        found = json.loads(storage.read(f"{name}/zarr.json")).get("attributes")
+    except (MissingObjectError, ValueError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}

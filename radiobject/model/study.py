@@ -105,6 +105,9 @@ class Study:
             raise CorruptObjectError(f"{uri}", expected=f"commit {digest}", got=found[: len(digest)])
         return study
 
+    def refuse(self, what: str) -> None:
+        """Raise when this study takes no change of that kind, such as "tag"; a committed study takes all."""
+
     def changed(self, operation: str, edit: Edit, message: str = "") -> Study:
         """The study after one more commit."""
         transaction = Transaction(self.snapshot.storage, self.snapshot, operation, message)

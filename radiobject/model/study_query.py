@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -21,11 +21,9 @@ from radiobject.model.execution import Execution, Failure, How
 from radiobject.model.pieces import Format
 from radiobject.model.query import LazyQuery, VolumeBatch, batches_of
 from radiobject.model.study import Study
+from radiobject.model.view import StudyView
 from radiobject.model.volume import Volume
 from radiobject.storage import Storage
-
-if TYPE_CHECKING:
-    from radiobject.model.view import StudyView
 
 __all__ = ["QueryCount", "StudyQuery"]
 
@@ -189,6 +187,8 @@ class StudyQuery:
         for journal in journals:
             journal.discard()
         return self._view._of(Study(snapshot))
+
+    materialize = write
 
     def __repr__(self) -> str:
         steps = [repr(self.collection(name)) for name in self._view.collection_names]

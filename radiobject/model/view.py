@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Self
 
@@ -22,7 +23,6 @@ from radiobject.model.dataframe import Dataframe, found_rows
 from radiobject.model.index import Index, select_labels
 from radiobject.model.partners import PARTNER_COLUMNS, match
 from radiobject.model.study import Study
-from radiobject.model.study_query import StudyQuery
 from radiobject.model.table_changes import TableChange
 from radiobject.model.volume import Volume
 
@@ -91,7 +91,10 @@ class StudyView:
     @property
     def obs_meta(self) -> Dataframe:
         """The subject table, narrowed to this view."""
-        return Dataframe(self._study.subjects, self._positions, changing=self._change_obs_meta)
+        return Dataframe(
+            self._study.subjects, self._positions, changing=self._change_obs_meta,
+            computed={"obs_ids": self._obs_ids_of},
+        )  # fmt: skip
 
     subjects = obs_meta
 
@@ -194,6 +197,17 @@ class StudyView:
         left, right = (self._partner_rows(name, columns) for name in (a, b))
         return match(left, right, (a, b), on, missing)
 
+    def _obs_ids_of(self, subjects: Sequence[str]) -> pa.Array:
+        """The volumes of each subject in this view, as a JSON list of their ids."""
+        found: dict[str, list[str]] = {s: [] for s in subjects}
+        for name in self.collection_names:
+            rows = self.collection(name).obs.to_arrow(["obs_subject_id", "obs_id"])
+            for subject, obs_id in zip(*(c.to_pylist() for c in rows.columns), strict=True):
+                if subject in found:
+                    found[subject].append(obs_id)
+        texts = [json.dumps(sorted(ids), ensure_ascii=False) for ids in found.values()]
+        return pa.array(texts, pa.string())
+
     def _partner_rows(self, name: str, columns: Sequence[str]) -> pa.Table:
         obs = self.collection(name).obs
         return obs.to_arrow([c for c in columns if c in obs.columns])
@@ -203,8 +217,10 @@ class StudyView:
         rows = []
         for name in self.collection_names:
             collection = self.collection(name)
-            frame = collection.obs.to_arrow(["dtype", "spacing_x", "spacing_y", "spacing_z"])
-            spacing = {tuple(round(r[f"spacing_{a}"], 3) for a in "xyz") for r in frame.to_pylist()}
+            steps = ["spacing_x", "spacing_y", "spacing_z"]
+            frame = collection.obs.to_arrow(["dtype", *steps])
+            distinct = frame.select(steps).group_by(steps).aggregate([]).to_pylist()
+            spacing = {tuple(round(row[step], 3) for step in steps) for row in distinct}
             rows.append(
                 {
                     "collection": name,
@@ -212,7 +228,7 @@ class StudyView:
                     "volumes": len(collection),
                     "subjects": len(collection.subjects),
                     "shape": collection.shape,
-                    "dtype": ", ".join(sorted(set(frame["dtype"].to_pylist()))),
+                    "dtype": ", ".join(sorted(pc.unique(frame["dtype"]).to_pylist())),
                     "spacing": spacing.pop() if len(spacing) == 1 else f"{len(spacing)} different",
                     "backend": collection.backend,
                 }
@@ -224,10 +240,6 @@ class StudyView:
         for name in names:
             self._study.entry(name)
         return self._view(names=tuple(n for n in self.collection_names if n in set(names)))
-
-    def lazy(self) -> StudyQuery:
-        """A query over these subjects and their collections; `radi.T1w.lazy()` is one over a collection."""
-        return StudyQuery(self)
 
     def collection(self, name: str) -> VolumeCollection:
         """The collection of that name, narrowed to this view's subjects."""
@@ -263,6 +275,7 @@ class StudyView:
 
     def validate(self, level: Literal["quick", "standard", "full"] = "quick", *, strict: bool = False) -> Any:
         """Check the study against its commit; see `radiobject.format.integrity`. `strict` raises."""
+        self._study.refuse("validate")
         return validate(self._study.snapshot, level, strict=strict)
 
     def _change(self, operation: str, edit: Edit, message: str = "") -> Self:
@@ -286,6 +299,10 @@ class StudyView:
             )
             self._change(operation, edit, message)
         return self._study.subjects
+
+    def _show(self, study: Study) -> None:
+        """Go on with a newer version, as a whole."""
+        self._set(study, None, None, ())
 
     def _refuse_view(self, what: str) -> None:
         self._study.refuse(what)

@@ -7,19 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from radiobject.config import SliceOrientation, WriteConfig
-from radiobject.errors import SelectionError
+from radiobject.config import SliceOrientation, WriteConfig, current
+from radiobject.errors import ConfigError, SelectionError, SourceUnsupportedError
 from radiobject.format.layout import to_disk
 from radiobject.format.meta import Kind
 from radiobject.geometry.planes import Plane, to_display
 from radiobject.geometry.resample import Grid, grid_around, grid_spaced
+from radiobject.location import Location
 from radiobject.model.anatomy import plane_index
 from radiobject.model.held import HeldHandle
 from radiobject.model.orientation import OrientationInfo, chunk_orientation, orientation_of
 from radiobject.model.resampling import ResampledHandle, grid_like, settled_order
-from radiobject.model.single import open_single, write_single
+from radiobject.model.single import Place, free_place, open_single, write_single
 from radiobject.model.slicing import Region
 from radiobject.model.summary import (
     Histogram,
@@ -30,8 +32,17 @@ from radiobject.model.summary import (
     stored_statistics,
 )
 from radiobject.model.voxels import Voxels
-from radiobject.writing.loaded import Axis4, Loaded, from_array, refuse_float_labels
-from radiobject.writing.objects import is_nifti_name
+from radiobject.moved import Moved, known_as
+from radiobject.writing.loaded import (
+    Axis4,
+    Loaded,
+    Reorient,
+    from_array,
+    oriented,
+    refuse_float_labels,
+    with_scaled_dtype,
+)
+from radiobject.writing.objects import is_nifti_name, is_object
 
 __all__ = ["Volume"]
 
@@ -48,12 +59,16 @@ class Volume(Voxels):
 
     __slots__ = ()
 
+    create = Moved("Volume.from_numpy(np.zeros(shape), uri=uri) writes one; stored voxels do not change")
+    set_obs_id = Moved("An id is given when a volume is written, as images={name: [(volume, subject)]}")
+
     def __init__(
         self, uri: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None
     ) -> None:
         self._set(*open_single(uri, storage_options))
 
     @classmethod
+    @known_as(data="array")
     def from_numpy(
         cls,
         array: Any,
@@ -66,58 +81,71 @@ class Volume(Voxels):
         write: WriteConfig | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> Volume:
-        """A volume of an array (x, y, z[, t][, c]): in memory, or written to `uri`, which must be free.
+        """A volume of an array (x, y, z[, t][, c]): a copy in memory, or written to a free `uri`.
 
         `affine` is 4x4, voxel centres to RAS+ mm; None means voxels of 1 mm. `time_step` is in seconds and
-        makes a fourth axis time. Raises from the `SourceError` branch, and `StudyExistsError`.
+        makes a fourth axis time. `from_numpy(uri, array)` is taken too. Raises from the `SourceError` branch,
+        and `StudyExistsError` for a `uri` that is taken.
 
         >>> import numpy as np
         >>> Volume.from_numpy(np.zeros((4, 5, 6), "i2"), np.diag([2.0, 2.0, 3.0, 1.0]))
         <Volume 4x5x6 int16 2x2x3 mm RAS>
         """
         if isinstance(array, str | os.PathLike):  # the order that the TileDB-based package has
-            array, affine, uri = affine, None, array
+            array, affine, uri = affine, uri, array
+        if is_object(array):  # np.asarray would forget where its voxels lie
+            raise SourceUnsupportedError(
+                "Volume.from_numpy",
+                expected="an array",
+                got=type(array).__name__,
+                hint="Pass its array and its affine.",
+            )
+        place = None if uri is None else free_place(uri, storage_options)
         unit = None if time_step is None else "s"
-        loaded = from_array(array, affine, "from_numpy", axis4, time_step, unit)
-        return cls._kept(loaded, kind, uri, write, storage_options)
+        loaded = from_array(np.asanyarray(array), affine, "Volume.from_numpy", axis4, time_step, unit)
+        return cls._kept(loaded, kind, place, write or current().write)
 
     @classmethod
+    @known_as(nifti_path="source")
     def from_nifti(
         cls,
         source: Any,
-        uri: str | os.PathLike[str] | None = None,
+        uri: Any = None,
         *,
         axis4: Axis4 = "auto",
         kind: Kind = "image",
+        reorient: Reorient = None,
         write: WriteConfig | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> Volume:
-        """A volume of a NIfTI file or nibabel image: in memory, or written to `uri`. Nothing is lost.
+        """A volume of a NIfTI file, URL or nibabel image: in memory, or written to a free `uri`.
 
-        Raises from the `SourceError` branch, and `StudyExistsError`.
+        Nothing is lost: `to_nifti` gives the file back. `reorient` is that of `RadiObject.from_niftis`.
+        `from_nifti(uri, source)` is taken too. Raises from the `SourceError` branch, and `StudyExistsError`
+        for a `uri` that is taken.
         """
         from radiobject.ingest.loading import load
 
-        if isinstance(source, str) and isinstance(uri, str | os.PathLike) and is_nifti_name(uri):
+        if uri is not None and (not isinstance(uri, str | os.PathLike) or is_nifti_name(uri)):
             source, uri = uri, source  # the order that the TileDB-based package has
-        loaded = load(source, str(source)[:200], kind, axis4=axis4)
-        return cls._kept(loaded, kind, uri, write, storage_options)
+        place = None if uri is None else free_place(uri, storage_options)
+        settings = oriented(write or current().write, reorient)
+        named = isinstance(source, str | os.PathLike)
+        near = Location(source if uri is None else uri, storage_options) if named else None
+        name = os.fspath(source) if named else type(source).__name__
+        loaded = load(source, name, kind, axis4=axis4, orientation=settings.orientation, near=near)
+        return cls._kept(loaded, kind, place, settings)
 
     @classmethod
-    def _kept(
-        cls,
-        loaded: Loaded,
-        kind: Kind,
-        uri: str | os.PathLike[str] | None,
-        write: WriteConfig | None,
-        storage_options: Mapping[str, Any] | None,
-    ) -> Volume:
+    def _kept(cls, loaded: Loaded, kind: Kind, place: Place | None, write: WriteConfig) -> Volume:
         """The volume of what is in memory, there or at its own URL."""
+        if kind not in ("image", "label"):
+            raise ConfigError("kind=", expected="'image' or 'label'", got=repr(kind))
         loaded = replace(loaded, meta=replace(loaded.meta, kind=kind))
         refuse_float_labels(loaded.meta, loaded.voxels.dtype, "label volume")
-        if uri is not None:
-            return cls._of(*write_single(loaded, uri, storage_options, write))
-        return cls._of(HeldHandle.of(loaded), loaded.meta)
+        if place is not None:
+            return cls._of(*write_single(loaded, place, write))
+        return cls._of(HeldHandle.of(loaded), with_scaled_dtype(loaded))
 
     @property
     def orientation_info(self) -> OrientationInfo:
@@ -271,6 +299,8 @@ class Volume(Voxels):
         found = self.plane(axis, at, t=t, c=c)
         return to_display(found, affine, plane) if display else found
 
+    axial_slice, coronal_slice, sagittal_slice = axial, coronal, sagittal
+
     def to_sitk(self) -> Any:
         """A `SimpleITK.Image` of the values that reads return; its world is LPS+ where ours is RAS+.
 
@@ -286,14 +316,17 @@ class Volume(Voxels):
 
         return to_nibabel_image(self.meta, self.to_numpy(), self.extra("nifti"))
 
-    def to_nifti(self, path: str | os.PathLike[str]) -> None:
-        """Write .nii, .nii.gz or a .hdr/.img pair.
+    @known_as(file_path="path")
+    def to_nifti(self, path: str | os.PathLike[str], compression: bool | None = None) -> None:
+        """Write .nii, .nii.gz or a .hdr/.img pair, as the path says; `compression=True` adds a missing .gz.
 
         What came from NIfTI unchanged goes back byte for byte: stored integers, slope, both transforms and
         their codes, every header field and extension.
         """
         from radiobject.export.nifti import nifti_bytes, write_nifti
 
+        if compression and not os.fspath(path).endswith(".gz"):
+            path = f"{os.fspath(path)}.gz"
         meta = self.meta
         stored = to_disk(self.to_numpy(raw=True), meta.dims)
         beside = {name: self.extra(f"nifti_{name}") or b"" for name in ("lead", "tail")}

@@ -188,17 +188,18 @@ def _steps(
     what = f"{name}, coordinates of {axis!r}"
     if values.dtype.kind in "mM" and units is _SECONDS:
         values, unit = (values - values[0]) / np.timedelta64(1, "s"), None
-    if values.dtype.kind not in "iuf" or (unit is not None and unit not in units):
+    known = values.dtype.kind in "iuf" and (unit is None or unit in units)
+    if not known or not np.isfinite(values).all():
         raise SourceUnsupportedError(
             what,
-            expected=f"numbers, units one of {', '.join(units)}",
+            expected=f"finite numbers, units one of {', '.join(units)}",
             got=f"{values.dtype}, units {unit!r}",
         )
     values = values.astype(np.float64) * units.get(unit, 1.0)
     if values.size < 2:
         return float(values[0]), None
     steps = np.diff(values)
-    even = np.isfinite(values).all() and np.allclose(steps, steps[0], rtol=1e-3, atol=0)
+    even = np.allclose(steps, steps[0], rtol=1e-3, atol=0)
     if not even or steps[0] == 0 or (steps[0] < 0 and units is _SECONDS):
         raise SourceUnsupportedError(
             what,

@@ -208,7 +208,7 @@ def test_validate_alignment_passes_what_is_aligned(study) -> None:
         ({"errors": "ignore"}, MetadataError),
         ({"axis4": "depth"}, ConfigError),
         ({"workers": 0}, ConfigError),
-        ({"executor": "processes"}, ConfigError),
+        ({"executor": "cluster"}, ConfigError),
         ({"backend": "hdf5"}, ValueError),
     ],
 )

@@ -63,6 +63,58 @@ def test_on_overrides_and_must_exist() -> None:
         match(left, right, NAMES, on=["site"])
 
 
+KEYS = st.tuples(st.sampled_from("ab"), st.sampled_from(["pre", "post", None]), st.sampled_from([1, 2, None]))
+
+
+def plain_loop(left: list[Any], right: list[Any]) -> tuple[list[Any], list[int], list[int]]:
+    """Pairs, volumes without a partner, and volumes with several or that share one."""
+    pairs, alone, several, seen = [], [], [], set()
+    for n, key in enumerate(left):
+        found = [m for m, other in enumerate(right) if other == key]
+        if not found:
+            alone.append(n)
+        elif len(found) > 1 or key in seen:
+            several.append(n)
+        else:
+            pairs.append((*key, f"l{n}", f"r{found[0]}"))
+        seen.add(key)
+    return pairs, alone, several
+
+
+@given(st.lists(KEYS, max_size=6), st.lists(KEYS, max_size=6), st.booleans())
+def test_partners_are_those_that_a_plain_loop_finds(left: Any, right: Any, coded: bool) -> None:
+    def table(keys: list[Any], side: str) -> pa.Table:
+        subjects, sessions, runs = ([k[i] for k in keys] for i in range(3))
+        text = pa.array(sessions, pa.string())
+        return pa.table(
+            {
+                "obs_subject_id": pa.array(subjects, pa.string()),
+                "session": text.dictionary_encode() if coded and side == "l" else text,
+                "run": pa.array(runs, pa.int64() if side == "l" else pa.float64()),
+                "obs_id": pa.array([f"{side}{n}" for n in range(len(keys))], pa.string()),
+            }
+        )
+
+    pairs, alone, several = plain_loop(left, right)
+    tables = table(left, "l"), table(right, "r")
+    if several:
+        with pytest.raises(AlignmentError, match=f"several: l{several[0]} -> "):
+            match(*tables, NAMES, on=["session", "run"], missing="drop")
+        return
+    if alone:
+        with pytest.raises(AlignmentError, match=f"none for {len(alone)}: "):
+            match(*tables, NAMES, on=["session", "run"])
+    found = match(*tables, NAMES, on=["session", "run"], missing="drop")
+    assert found.astype(object).where(found.notna(), None).values.tolist() == [list(p) for p in pairs]
+
+
+def test_columns_that_cannot_be_compared_are_said() -> None:
+    left, right = rows(("a", "a1", "pre")), rows(("a", "x", "pre"))
+    wrong = right.set_column(2, "session", pa.array([1]))
+    with pytest.raises(AlignmentError, match=r"column 'session' of 'T1w' and 'seg'.*string and int64"):
+        match(left, wrong, NAMES)
+
+
 def grid(*affines: np.ndarray, shape: tuple[int, int, int] = (100, 100, 100)) -> pa.Table:
     sizes: dict[str, Any] = {f"dim_{a}": [n] * len(affines) for a, n in zip("xyz", shape, strict=True)}
     return pa.table({**sizes, "affine": [a.ravel().tolist() for a in affines]})

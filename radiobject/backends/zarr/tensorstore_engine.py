@@ -94,7 +94,7 @@ def open_array(storage: Storage, folder: str, spec: ArraySpec, document: str) ->
         opened = ts.open(
             _spec(document),
             kvstore=ts.KvStore.Spec(storage.location.kvstore(folder)),
-            context=_context(read.concurrency, read.cache_bytes),
+            context=_context(read.concurrency, read.cache_bytes, storage.location.max_requests),
             open=True,
             assume_metadata=True,
         ).result()
@@ -128,9 +128,15 @@ def _spec(document: str) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _context(concurrency: int | None, cache_bytes: int) -> Any:
-    """One context per process and setting, so that all handles share one cache of shard indexes."""
+def _context(concurrency: int | None, cache_bytes: int, requests: int | None = None) -> Any:
+    """One context per process and setting, so that all handles share one cache of shard indexes.
+
+    `requests` bounds what is asked of S3 at a time; the cache is that of handles without such a bound.
+    """
     engine.note_tensorstore_use()
+    if requests is not None:
+        shared = _context(concurrency, cache_bytes)
+        return ts.Context({"s3_request_concurrency": {"limit": requests}}, parent=shared)
     settings: dict[str, Any] = {"cache_pool": {"total_bytes_limit": cache_bytes}}
     if concurrency is not None:
         for resource in ("data_copy_concurrency", "file_io_concurrency"):

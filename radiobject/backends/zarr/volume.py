@@ -117,6 +117,11 @@ class ZarrHandle:
         return (array or self._open(0)).native()
 
     @property
+    def uri(self) -> str:
+        """URL of the volume's group."""
+        return self._where
+
+    @property
     def _where(self) -> str:
         return f"{self._backend.storage.location.uri}/{self._path}"
 
