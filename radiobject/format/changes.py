@@ -59,6 +59,7 @@ class CollectionEdit:
     added_columns: tuple[NewColumn, ...] = ()
     dropped_columns: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
+    keeps_columns: bool = False
 
 
 @dataclass
@@ -253,7 +254,7 @@ class Edit:
                 if name in edit.replaced:
                     rows = edit.replaced[name]
                     interim = Table(storage, f"{label}/{name}", parts, table.schema)
-                    parts = with_rows(interim, rows, _keys(rows), storage, merge=False)
+                    parts = with_rows(interim, rows, _keys(rows), storage, merge=edit.keeps_columns)
             if name == "obs" and edit.updated is not None:
                 interim = Table(storage, f"{label}/obs", parts, OBS_SCHEMA)
                 ids = _known_rows(interim, edit.updated, entry.name, wrong)

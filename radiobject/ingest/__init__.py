@@ -30,7 +30,7 @@ from radiobject.format.rows import select_rows
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction, create_study
 from radiobject.ingest.loading import load
-from radiobject.ingest.metadata import join_obs, subject_frame
+from radiobject.ingest.metadata import as_replacements, join_obs, subject_frame
 from radiobject.ingest.pairs import NiftiSource, discover_nifti_pairs
 from radiobject.ingest.plan import (
     OnConflict,
@@ -170,7 +170,7 @@ def ingest(
     if base is not None and not outcome.rows and not outcome.failures and subjects is None:
         transaction.journal.discard()
         return base  # every source was there already: no new version says so
-    return finish(transaction, _edit(sources, outcome, target, subjects, obs or {}, name, held))
+    return finish(transaction, _edit(sources, outcome, target, subjects, obs or {}, name, held, base))
 
 
 def _check_obs(
@@ -244,6 +244,7 @@ def _edit(
     obs: Mapping[str, Any],
     backend: str,
     held: Mapping[str, tuple[str, str]],
+    base: Snapshot | None,
 ) -> Edit:
     """What to commit: rows in the order of the plan, whatever order the workers finished in."""
     edit = Edit(subjects=subjects, ledger=_ledger(sources, outcome))
@@ -257,13 +258,17 @@ def _edit(
         thumbnails = [{**{n: r[n] for n in ("obs_subject_id", "obs_id")}, "jpeg": r["_jpeg"]} for r in rows]
         tables = {"obs": table, "thumbnails": pa.Table.from_pylist(thumbnails, schema=THUMBNAIL_SCHEMA)}
         old = [i for i in table["obs_id"].to_pylist() if i in held]
+        replaced = {name: select_rows(t, old, "obs_id") for name, t in tables.items()} if old else {}
+        if base is not None and old:
+            replaced["obs"] = as_replacements(replaced["obs"], base.table("obs", collection))
         new = [i for i in table["obs_id"].to_pylist() if i not in held]
         edit.collections[collection] = CollectionEdit(
             kind=target.kinds[collection],
             backend=backend,
             create=True,
             added={name: select_rows(t, new, "obs_id") for name, t in tables.items()},
-            replaced={name: select_rows(t, old, "obs_id") for name, t in tables.items()} if old else {},
+            replaced=replaced,
+            keeps_columns=True,
         )
     return edit
 

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiobject.errors import MetadataError
-from radiobject.format.schema import OBS_SCHEMA
+from radiobject.format.schema import DERIVED_SCHEMA, OBS_SCHEMA
+from radiobject.format.tables import Table
 from radiobject.writing.frames import table_of, to_arrow
 
-__all__ = ["join_obs", "refuse_subjects_without_row", "subject_frame"]
+__all__ = ["as_replacements", "join_obs", "refuse_subjects_without_row", "subject_frame"]
 
 
 def subject_frame(frame: Any) -> pa.Table | None:
@@ -71,6 +72,25 @@ def join_obs(rows: pa.Table, frame: Any, collection: str) -> pa.Table:
             )
         else:
             rows = rows.append_column(name, column)
+    return rows
+
+
+def as_replacements(rows: pa.Table, held: Table) -> pa.Table:
+    """Rows that are to stand in place of those that `held` has of the same volumes.
+
+    Session, run and time stay where the new source says nothing. What held rows say of a function that made
+    them is no longer true. Columns that the new rows lack are left to whoever exchanges them.
+    """
+    own = [n for n in ("session", "run", "acquisition_time") if n in held.schema.names]
+    before = held.read(["obs_id", *own])
+    at = pc.index_in(rows["obs_id"].combine_chunks(), value_set=before["obs_id"].combine_chunks())
+    for name in own:
+        field = rows.schema.field(name)
+        kept = pc.coalesce(rows[name].combine_chunks(), before[name].combine_chunks().take(at))
+        rows = rows.set_column(rows.schema.get_field_index(name), field, kept)
+    for field in DERIVED_SCHEMA:
+        if field.name in held.schema.names:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
     return rows
 
 

@@ -315,6 +315,34 @@ class RadiObject(StudyView):
 
     from_volume_collections = from_collections
 
+    @classmethod
+    def from_upstream(
+        cls,
+        source: str | os.PathLike[str],
+        uri: str | os.PathLike[str],
+        *,
+        source_options: Mapping[str, Any] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> RadiObject:
+        """Import what the TileDB-based package wrote at `source`, a study or one collection, in one commit.
+
+        Volumes belong to rows by the id that their array holds, never by position. What was repaired, and
+        what is lost there, stands in `ledger`, with outcome "repaired" or "noted". `options` are backend=,
+        labels=, write=, errors=, resume=, executor=, workers=, progress=, message= of `from_niftis`;
+        `source_options` are the storage options of the source, a local disk or S3.
+
+        Raises `IngestError` for what has no row or no voxels, unless errors="collect" leaves it out; and
+        `StudyNotFoundError`, or `FormatError` for what is no study of that package.
+        """
+        from radiobject.ingest.upstream import import_study
+
+        snapshot = import_study(
+            os.fspath(source), os.fspath(uri), source_options=source_options,
+            storage_options=storage_options, **options,
+        )  # fmt: skip
+        return cls._of(Study(snapshot))
+
     @contextmanager
     def transaction(self, message: str = "") -> Iterator[RadiObject]:
         """`with radi.transaction("why") as t:` makes all changes of `t` one commit at the end of the block.

@@ -28,7 +28,7 @@ def plugins(tmp_path, monkeypatch):
     sys.modules.pop("third_party", None)
 
 
-@pytest.mark.parametrize("name", ["memory", "zarr"])
+@pytest.mark.parametrize("name", ["memory", "tiledb", "zarr"])
 def test_built_in_backends_are_made_by_name(tmp_path, name):
     backend = get_backend(name, Location(tmp_path))
     assert backend.name == name
@@ -36,7 +36,7 @@ def test_built_in_backends_are_made_by_name(tmp_path, name):
 
 
 def test_an_unknown_name_lists_what_is_installed(tmp_path):
-    with pytest.raises(CapabilityError, match="memory, zarr"):
+    with pytest.raises(CapabilityError, match="memory, tiledb, zarr"):
         get_backend("netcdf", Location(tmp_path))
 
 

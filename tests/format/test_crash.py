@@ -72,6 +72,14 @@ def delete(uri: str) -> None:
     RadiObject(uri).delete(subjects="b")
 
 
+def transaction(uri: str) -> None:
+    with RadiObject(uri).transaction() as t:
+        t.append({"T1w": [(scan(4), "c")]}, {"obs_subject_id": ["c"]}, executor="serial")
+        t.obs_meta.add_column("age", fill=40)
+        t.obs_meta.update({"obs_subject_id": ["c"], "age": [41]})
+        t.delete(subjects="b")
+
+
 def clean(uri: str) -> None:
     cleanup(RadiObject(uri)._study.snapshot.storage, keep=1, older_than=-1, force=True)
 
@@ -83,7 +91,7 @@ def state(uri: str) -> dict[str, Any] | None:
     except StudyNotFoundError:
         return None
     volumes = {v.obs_id: int(v.to_numpy().sum()) for n in radi for v in radi.collection(n)}
-    return {"volumes": volumes, "subjects": radi.obs_subject_ids}
+    return {"volumes": volumes, "subjects": radi.obs_meta.to_arrow().to_pylist()}
 
 
 CASES: dict[str, Callable[[str], None]] = {
@@ -91,6 +99,7 @@ CASES: dict[str, Callable[[str], None]] = {
     "append": append,
     "replace": replace,
     "delete": delete,
+    "transaction": transaction,
     "cleanup": clean,
 }
 

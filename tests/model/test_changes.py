@@ -235,3 +235,24 @@ def test_many_appends_read_as_one_table(study) -> None:
         radi.append({"T1w": [(scan(n, (2, 2, 2)), f"s{9 - n:02d}")]}, {"obs_subject_id": [f"s{9 - n:02d}"]})
     assert held(RadiObject(radi.uri))["T1w"] == {"s00_T1w": 0} | {f"s{9 - n:02d}_T1w": n for n in range(1, 6)}
     assert [radi.T1w.iloc[i][0, 0, 0] for i in (5, 2, 4, 0)] == [5, 2, 4, 0]
+
+
+def test_a_replaced_volume_keeps_what_was_said_of_it(study) -> None:
+    frame = pd.DataFrame({"obs_subject_id": ["sub-01"], "quality": ["good"], "session": ["pre"]})
+    radi = study(obs={"T1w": frame})
+    radi.append({"T1w": [((np.full((6, 5, 4), 9, "i2"), np.eye(4)), "sub-01")]}, on_conflict="replace")
+    row = (
+        radi.T1w.obs.read(["obs_id", "quality", "session", "intensity_max"])
+        .set_index("obs_id")
+        .loc["sub-01_T1w"]
+    )
+    assert row.tolist() == ["good", "pre", 9.0]
+
+
+def test_a_volume_that_replaces_a_derived_one_is_not_derived(study) -> None:
+    radi = study()
+    radi.add_collection("half", radi.T1w.lazy().map(lambda v, row: v // 2))
+    radi.append({"half": [((np.full((6, 5, 4), 9, "i2"), np.eye(4)), "sub-01")]}, on_conflict="replace")
+    rows = radi.half.obs.read(["obs_id", "parent_obs_id", "parent_function"]).set_index("obs_id")
+    assert rows.loc["sub-01_half"].isna().all()
+    assert rows.loc["sub-02_half", "parent_obs_id"] == "sub-02_T1w"

@@ -147,7 +147,7 @@ def test_obs_is_updated_by_obs_id_and_keeps_what_opens_the_volumes(radi) -> None
     t1.obs.update({"obs_id": ["sub-01_T1w"], "obs_subject_id": ["sub-01"], "qc": [5]})
     with pytest.raises(MetadataError, match="obs_subject_id that the study holds"):
         t1.obs.update({"obs_id": ["sub-01_T1w"], "obs_subject_id": ["sub-03"], "qc": [6]})
-    with pytest.raises(UnknownIdError, match="nobody_T1w"):
+    with pytest.raises(UnknownIdError, match=r"nobody_T1w.*append"):
         t1.obs.update({"obs_id": ["nobody_T1w"], "qc": [1]})
     assert rows(later(radi).T1w.obs)["sub-01_T1w"]["qc"] == 5
     assert radi.validate("full").ok
@@ -245,6 +245,7 @@ def test_a_column_without_fill_is_null_everywhere_and_of_its_type(radi) -> None:
         ("datetime64[us, UTC]", NEWS, "timestamp[us, tz=UTC]", [NEWS] * 3),
         (None, 2**53 + 1, "int64", [2**53 + 1] * 3),
         (None, np.float32(0.1), "float", [np.float32(0.1)] * 3),
+        (None, [2**53 + 1, None], "list<element: int64>", [[2**53 + 1, None]] * 3),
         (None, ["x"], "list<element: string>", [["x"]] * 3),
     ],
 )
@@ -282,6 +283,11 @@ def test_values_come_by_key_or_in_the_order_of_the_rows(radi, values) -> None:
     radi.obs_meta.add_column("n", fill=9, values=values)
     assert radi.obs_meta.to_arrow(["n"])["n"].to_pylist() == [9, 1, 2]
     assert radi.obs_meta.dtypes["n"] == "int64"
+
+
+def test_integers_beside_a_missing_one_stay_integers(radi) -> None:
+    radi.obs_meta.add_column("n", values=[1, None, 2**53 + 1])
+    assert radi.obs_meta.to_arrow(["n"])["n"].to_pylist() == [1, None, 2**53 + 1]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""What questions to many subjects cost, and changes of their tables: requests, row groups and bytes, not time.
+"""What questions to many subjects cost, and changes of their tables, in requests, row groups and bytes.
+
+No clock: these hold on any machine, however busy.
 
 20,000 subjects in two collections, as benchmarks/metadata.py makes them for its 100,000 in four.
 """

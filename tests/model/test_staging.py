@@ -51,6 +51,7 @@ def journals(radi: RadiObject) -> list[str]:
 
 CHANGES: dict[str, Callable[[RadiObject], Any]] = {
     "append": lambda t: t.append({"T1w": [(scan(1), "x")]}, {"obs_subject_id": ["x"]}),
+    "add_collection": lambda t: t.add_collection("half", t.T1w.lazy().map(lambda v, row: v)),
     "delete": lambda t: t.delete(subjects="sub-01"),
     "rename": lambda t: t.rename_collection("T1w", "T1"),
     "split": lambda t: t.split(2),
@@ -58,7 +59,7 @@ CHANGES: dict[str, Callable[[RadiObject], Any]] = {
     "add_column": lambda t: t.T1w.obs.add_column("qc", "str"),
     "drop_column": lambda t: t.obs_meta.drop_column("age"),
     "tag": lambda t: t.tag("x"),
-    "restore": lambda t: t.restore(1),
+    "restore": lambda t: t.restore(99),
     "transaction": lambda t: t.transaction().__enter__(),
 }
 
@@ -224,9 +225,28 @@ def test_a_table_taken_early_in_the_block_changes_what_the_block_has_now(radi) -
         meta, t1 = t.obs_meta, t.T1w
         t.append({"T1w": [(scan(7), "d")]}, {"obs_subject_id": ["d"], "age": [40]})
         meta.update({"obs_subject_id": ["d", "sub-01"], "age": [41, 11]})
+        t1.obs.update({"obs_id": ["d_T1w"], "run": [5]})
         t1.obs.add_column("qc", fill=1)
     assert radi.obs_meta["age"].to_list() == [30, 11, 20, 41]
     assert radi.T1w.obs["qc"].to_list() == [1] * 4
+    assert radi.T1w.sel(run=5).obs_id == "d_T1w"
+
+
+def test_added_collections_wait_too_and_know_volumes_of_the_block_as_parents(radi, study) -> None:
+    other = study({"PET": {"sub-01": np.full((2, 2, 2), 4, "i2"), "new": np.full((2, 2, 2), 5, "i2")}})
+    with radi.transaction() as t:
+        t.append({"T1w": [(scan(7), "d")]}, {"obs_subject_id": ["d"], "age": [1]})
+        t.add_collection("twice", t.T1w.lazy().map(lambda voxels, row: voxels * 2))
+        t.add_collection("PET", other.PET)
+        t.delete(subjects="sub-02")
+        assert t.collection_names == ("T1w", "seg", "twice", "PET")
+        assert radi.collection_names == ("T1w", "seg")
+    assert radi.version == 2
+    assert {i: v for i, v in values(radi).items() if "twice" in i or "PET" in i} == {
+        "sub-03_twice": 6, "sub-01_twice": 2, "d_twice": 14, "sub-01_PET": 4, "new_PET": 5,
+    }  # fmt: skip
+    assert radi.twice.obs["parent_obs_id"].to_list() == radi.T1w.obs_ids
+    assert radi.validate("full").ok
 
 
 def test_the_old_name_of_a_renamed_collection_is_free(radi) -> None:
