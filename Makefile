@@ -9,6 +9,8 @@ else
 BIN := .venv/bin
 endif
 READY := .venv/.installed
+# The TileDB-based package, in an environment of its own: tests import the studies that it writes.
+UPSTREAM := .venv-upstream/.installed
 
 # The first of these that runs and is new enough; `make PYTHON=/path/to/python` overrides.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -17,14 +19,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 demo: $(READY)
 	$(BIN)/radiobject demo
 
-test: $(READY)
+test: $(READY) $(UPSTREAM)
 	$(BIN)/python -m pytest -q -m "not peers"
 
 # Readers outside Python: zarrita.js wants node and npm, Neuroglancer a Chromium (skipped without one).
 test-peers: .venv/.installed-viewer tests/peers/node_modules/.installed
 	$(BIN)/python -m pytest -q -m peers
 
-# The same tests of crashes and random histories, for much longer: 200 kills and more.
+# The same tests of crashes, races and random histories, for much longer: 200 kills and more.
 chaos: $(READY)
 	RADIOBJECT_CHAOS_SECONDS=200 RADIOBJECT_EXAMPLES=300 RADIOBJECT_RACE_ROUNDS=200 $(BIN)/python -m pytest -q -s \
 		tests/format/test_race.py tests/format/test_two_writers.py tests/test_stateful.py --timeout=3600
@@ -34,12 +36,12 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)
+bench: $(READY) $(UPSTREAM)
 	$(BIN)/python benchmarks/reads.py
 	$(BIN)/python benchmarks/metadata.py
 
 clean:
-	rm -rf .venv demo-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/peers/node_modules
+	rm -rf .venv .venv-upstream demo-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/peers/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Anew whenever the list of dependencies changes.
@@ -49,6 +51,10 @@ $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; \
 		echo "$(PYTHON) cannot make a virtual environment. On Debian or Ubuntu: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,demo]"
+	@touch $@
+
+$(UPSTREAM): benchmarks/upstream_env.py | $(READY)
+	$(BIN)/python benchmarks/upstream_env.py
 	@touch $@
 
 .venv/.installed-viewer: $(READY)

@@ -17,7 +17,7 @@ from radiobject.config import current
 from radiobject.errors import ConfigError
 from radiobject.workers import Pool, is_client, open_pool
 
-__all__ = ["Executor", "Progress", "progress_bar", "run"]
+__all__ = ["Executor", "Progress", "check_executor", "progress_bar", "run"]
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ def run(
         raise ConfigError("retries=", expected="0 or more", got=repr(retries))
     if workers is not None and workers < 1:
         raise ConfigError("workers=", expected="at least 1", got=repr(workers))
+    check_executor(executor)
     task = functools.partial(_attempt, fn, retries)
     if executor == "serial":
         for position, item in enumerate(items):
@@ -63,14 +64,8 @@ def run(
     pool: Pool
     if executor == "threads":
         pool = _ThreadPool(task, width)
-    elif executor == "processes" or is_client(executor):
-        pool = open_pool(executor, task, width)
     else:
-        raise ConfigError(
-            "executor=",
-            expected="'serial', 'threads', 'processes' or a dask.distributed.Client",
-            got=repr(executor),
-        )
+        pool = open_pool(executor, task, width)
     waiting: dict[Any, int] = {}
     try:
         queue = iter(enumerate(items))
@@ -85,6 +80,17 @@ def run(
                 yield position, pool.result(future)
     finally:
         pool.close(waiting)
+
+
+def check_executor(executor: Executor) -> None:
+    """Raise `ConfigError` for what runs no tasks."""
+    known = isinstance(executor, str) and executor in ("serial", "threads", "processes")
+    if not known and not is_client(executor):
+        raise ConfigError(
+            "executor=",
+            expected="'serial', 'threads', 'processes' or a dask.distributed.Client",
+            got=repr(executor),
+        )
 
 
 class _ThreadPool:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from radiobject.errors import (
     AlignmentError,
@@ -20,7 +19,7 @@ from radiobject.errors import (
 from radiobject.format.catalog import Snapshot
 from radiobject.format.commit import Change, CollectionEntry, Commit
 from radiobject.format.exclusive import collection_groups
-from radiobject.format.layout import collection_path
+from radiobject.format.layout import check_collection_name, collection_path
 from radiobject.format.restore import restored
 from radiobject.format.rows import (
     MAX_PARTS,
@@ -36,6 +35,7 @@ from radiobject.format.rows import (
 )
 from radiobject.format.schema import KEYS, OBS_SCHEMA, SUBJECT_SCHEMA
 from radiobject.format.tables import Part, Table, write_part
+from radiobject.format.volume_ids import free_path, ids_of, refuse_duplicates, taken, uniform_shape
 from radiobject.storage import Storage
 
 __all__ = ["CollectionEdit", "Edit"]
@@ -60,6 +60,7 @@ class CollectionEdit:
     dropped_columns: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
     keeps_columns: bool = False
+    joins: bool = True
 
 
 @dataclass
@@ -67,7 +68,8 @@ class Edit:
     """One logical change of a study. Applying it twice, to two bases, gives the same change to both.
 
     Rows of `subjects` that the study holds must be equal, or are changed in the columns that they bring when
-    `update_subjects`; `added_columns` and `dropped_columns` are columns of obs_meta.
+    `update_subjects`; `added_columns` and `dropped_columns` are columns of obs_meta. `reads` are volumes that
+    new ones were made from: whoever takes or exchanges them meanwhile is in conflict with it.
     """
 
     collections: dict[str, CollectionEdit] = field(default_factory=dict)
@@ -82,8 +84,10 @@ class Edit:
     restore: Commit | None = None
     ledger: pa.Table | None = None
     compact: bool = False
+    reads: frozenset[str] = frozenset()
     _parts: dict[tuple[str, int], Part] = field(default_factory=dict, repr=False)
     _new_subjects: frozenset[str] = field(default=frozenset(), repr=False)
+    _old_subjects: frozenset[str] = field(default=frozenset(), repr=False)
 
     def apply(
         self, base: Snapshot, draft: Commit, storage: Storage, *, rebased: bool
@@ -100,7 +104,7 @@ class Edit:
         draft, subjects_added, subjects_updated, subjects_removed = self._apply_subjects(
             base, draft, storage, wrong
         )
-        known = _taken(base, [i for e in self.collections.values() for i in _keys(e.added.get("obs"))])
+        known = taken(base, [i for e in self.collections.values() for i in ids_of(e.added.get("obs"))])
         added: set[str] = set()
         replaced: set[str] = set()
         removed: set[str] = set()
@@ -120,11 +124,16 @@ class Edit:
                     raise (wrong or UnknownIdError)(
                         f"collection {name!r}", expected=f"one of {[c.name for c in draft.collections]}"
                     )
-                path = _free_path(draft, name)
+                check_collection_name(name)
+                path = free_path(draft, name)
                 if path != collection_path(name):
                     collection_groups(storage, path)  # who wrote the volumes could not know this name
                 entry = CollectionEntry(name, edit.kind, path, edit.backend, None, {})
                 created.add(name)
+            elif not edit.joins:
+                raise (wrong or DuplicateIdError)(
+                    f"collection {name!r}", expected="a free name", got="a collection of that name"
+                )
             elif (entry.kind, entry.backend) != (edit.kind, edit.backend):
                 raise (wrong or AlignmentError)(
                     f"collection {name!r}",
@@ -133,7 +142,7 @@ class Edit:
                 )
             if "obs" in edit.added:
                 fresh = edit.added["obs"]["obs_id"].to_pylist()
-                _refuse_duplicates(fresh, known - removed | added, name, wrong)
+                refuse_duplicates(fresh, known - removed | added, name, wrong)
                 added |= set(fresh)
             if "obs" in edit.replaced:
                 replaced |= set(edit.replaced["obs"]["obs_id"].to_pylist())
@@ -144,6 +153,7 @@ class Edit:
             removed |= edit.removed
             draft = draft.with_collection(self._apply_collection(base, entry, edit, storage, wrong))
         for old, new in self.renamed_collections.items():
+            check_collection_name(new)
             entry = draft.collection(old)
             if entry is None or draft.collection(new) is not None:
                 raise (wrong or UnknownIdError)(
@@ -204,6 +214,9 @@ class Edit:
                 parts.append(self._add(storage, "obs_meta", rows))
             if wrong is None:
                 self._new_subjects = frozenset(added)
+                self._old_subjects = frozenset(ids) - self._new_subjects
+            elif gone := sorted(self._old_subjects & set(added)):
+                raise wrong(f"subjects {gone[:5]}", expected="subjects of the study", got="removed meanwhile")
             table = Table(storage, "obs_meta", parts, SUBJECT_SCHEMA)
         if self.added_columns or self.dropped_columns:
             updated = table.ids()
@@ -245,7 +258,7 @@ class Edit:
             if existed and (edit.removed or name in edit.replaced):
                 table = base.table(name, entry.name)
                 gone = edit.removed
-                if name == "obs" and (missing := (gone | _keys(edit.replaced.get(name))) - set(table.ids())):
+                if name == "obs" and (missing := (gone | ids_of(edit.replaced.get(name))) - set(table.ids())):
                     raise (wrong or UnknownIdError)(
                         f"volumes {sorted(missing)[:5]}", expected=f"volumes of {entry.name!r}"
                     )
@@ -254,7 +267,7 @@ class Edit:
                 if name in edit.replaced:
                     rows = edit.replaced[name]
                     interim = Table(storage, f"{label}/{name}", parts, table.schema)
-                    parts = with_rows(interim, rows, _keys(rows), storage, merge=edit.keeps_columns)
+                    parts = with_rows(interim, rows, ids_of(rows), storage, merge=edit.keeps_columns)
             if name == "obs" and edit.updated is not None:
                 interim = Table(storage, f"{label}/obs", parts, OBS_SCHEMA)
                 ids = _known_rows(interim, edit.updated, entry.name, wrong)
@@ -272,7 +285,9 @@ class Edit:
                 tables[name] = tuple(parts)
             else:
                 tables.pop(name, None)
-        shape = _uniform(entry, edit, Table(storage, f"{label}/obs", tables["obs"], OBS_SCHEMA))
+        whole = Table(storage, f"{label}/obs", tables["obs"], OBS_SCHEMA)
+        other = whole if edit.removed or edit.replaced else None
+        shape = uniform_shape(entry, edit.added.get("obs"), other)
         return dataclasses.replace(entry, tables=tables, shape=shape)
 
     def _add(self, storage: Storage, table: str, rows: pa.Table) -> Part:
@@ -303,7 +318,7 @@ def _with_columns(
 def _known_rows(
     table: Table, rows: pa.Table, collection: str, wrong: type[RadiObjectError] | None
 ) -> set[str]:
-    ids = _keys(rows)
+    ids = ids_of(rows)
     if missing := sorted(ids - set(table.ids())):
         raise (wrong or UnknownIdError)(f"volumes {missing[:5]}", expected=f"volumes of {collection!r}")
     check_join(table, rows, f"{collection} obs", wrong or MetadataError)
@@ -338,55 +353,3 @@ def _check_subjects(
 def _subjects(rows: pa.Table) -> list[str]:
     ids: list[str] = rows["obs_subject_id"].to_pylist()
     return ids
-
-
-def _keys(rows: pa.Table | None) -> set[str]:
-    return set() if rows is None else set(rows["obs_id"].to_pylist())
-
-
-def _taken(base: Snapshot, fresh: list[str]) -> set[str]:
-    """Those of some obs_ids that the base has in any collection."""
-    if not fresh:
-        return set()
-    wanted, found = pa.array(fresh, pa.string()), set[str]()
-    for entry in base.commit.collections:
-        ids = base.table("obs", entry.name).column("obs_id")
-        found.update(ids.filter(pc.is_in(ids, value_set=wanted)).to_pylist())
-    return found
-
-
-def _refuse_duplicates(
-    fresh: list[str], known: set[str], collection: str, wrong: type[RadiObjectError] | None
-) -> None:
-    seen: set[str] = set()
-    twice = sorted({i for i in fresh if i in known or i in seen or seen.add(i)})  # type: ignore[func-returns-value]
-    if twice:
-        raise (wrong or DuplicateIdError)(
-            f"obs_id {twice[:5]} for collection {collection!r}",
-            expected="ids that occur once in the whole study",
-            got=f"{len(twice)} that are taken",
-        )
-
-
-def _free_path(draft: Commit, name: str) -> str:
-    path, number = collection_path(name), 1
-    while any(c.path == path for c in draft.collections):
-        number += 1
-        path = f"{collection_path(name)}~~{number}"
-    return path
-
-
-def _uniform(entry: CollectionEntry, edit: CollectionEdit, obs: Table) -> tuple[int, int, int] | None:
-    if edit.removed or edit.replaced:
-        shapes = _shapes(obs.read(["dim_x", "dim_y", "dim_z"]))
-    else:
-        shapes = {entry.shape} if entry.n_volumes else set()
-        shapes |= _shapes(edit.added["obs"]) if "obs" in edit.added else set()
-    return next(iter(shapes)) if len(shapes) == 1 else None
-
-
-def _shapes(rows: pa.Table) -> set[tuple[int, int, int] | None]:
-    return {
-        (int(x), int(y), int(z))
-        for x, y, z in zip(*(rows[c].to_pylist() for c in ("dim_x", "dim_y", "dim_z")), strict=True)
-    }

@@ -25,6 +25,7 @@ __all__ = [
     "VERSIONS",
     "box_to_disk",
     "change_key",
+    "check_collection_name",
     "collection_path",
     "geometry_shape",
     "group_document",
@@ -105,6 +106,12 @@ def transaction_key(txn_id: str, name: str) -> str:
 def part_key(table: str, unique: str) -> str:
     """One immutable part of a table; `table` is "obs_meta", "ledger" or "<collection segment>/obs"."""
     return f"tables/{table}/{unique}.parquet"
+
+
+def check_collection_name(name: object) -> None:
+    """Raise `MetadataError` for what cannot be a collection's name."""
+    if not isinstance(name, str) or not name or name.startswith("_"):
+        raise MetadataError("collection", expected="collection names as text, no leading _", got=repr(name))
 
 
 def collection_path(name: str) -> str:

@@ -32,6 +32,7 @@ def check_conflict(
                 hint="Open the study again and restore from there.",
             )
         both = mine.volumes & change.volumes
+        both |= edit.reads & (change.volumes_removed | change.volumes_replaced)
         subjects = mine.subjects & change.subjects
         # two writers may add the same subject; whether with equal values is seen when the edit is applied
         subjects -= mine.subjects_added & change.subjects_added

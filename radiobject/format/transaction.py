@@ -174,7 +174,7 @@ class Transaction:
         except ConflictError as error:
             last = passed[-1]
             raise ConflictError(
-                f"{str(error).rstrip('.')}. Version {last.version} ({last.operation}) came first, {last.created}",
+                f"{str(error).rstrip('.')}. Version {last.version} ({last.operation}) came first",
                 hint="Open the study again, look at that version, and repeat what still applies.",
             ) from error
         return _Step(edit, before, Snapshot(self.storage, draft), effect)

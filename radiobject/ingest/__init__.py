@@ -292,9 +292,14 @@ def _ledger(sources: Sequence[Source], outcome: _Outcome) -> pa.Table:
                 else "ingested",
                 "source_digest": row and row["source_digest"],
                 "error": failure and failure["error"],
-                # folders carry names of people and machines; the file's own name is enough to find it
-                "message": failure and failure["message"].replace(os.path.dirname(s.name) + os.sep, ""),
+                "message": failure and _without_folder(failure["message"], s.name),
                 "seconds": row and row.get("_seconds"),
             }
         )
     return pa.Table.from_pylist(lines, schema=LEDGER_SCHEMA)
+
+
+def _without_folder(message: str, source: str) -> str:
+    # folders carry names of people and machines; the file's own name is enough to find it
+    folder = os.path.dirname(source)
+    return message.replace(folder + os.sep, "") if folder else message

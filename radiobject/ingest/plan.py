@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from radiobject.format.meta import Kind
 from radiobject.format.rows import differing_rows
 from radiobject.ingest.metadata import refuse_subjects_without_row
 from radiobject.ingest.sources import Source
+from radiobject.model.naming import names_labels
 from radiobject.writing.loaded import Axis4
 from radiobject.writing.objects import is_volume
 
@@ -36,8 +36,6 @@ __all__ = [
 
 OnConflict = Literal["error", "skip", "update", "replace"]
 """What to do with an obs_id that the study holds. "update": replace it when the source's digest changed."""
-
-_LABEL_NAME = re.compile(r"(^|_)(seg|segs|label|labels|mask|dseg|segmentation|parc|aseg)($|_)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def kinds_of(
             kinds[name] = "label" if entries[name].kind == "label" else "image"
         elif labels is None:
             said = {s.item.meta.kind for s in sources if s.collection == name and is_volume(s.item)}
-            kinds[name] = "label" if _LABEL_NAME.search(name) or said == {"label"} else "image"
+            kinds[name] = "label" if names_labels(name) or said == {"label"} else "image"
         else:
             kinds[name] = "label" if name in chosen else "image"
         if name in chosen and kinds[name] != "label":

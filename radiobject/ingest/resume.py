@@ -11,18 +11,20 @@ from radiobject.ingest.files import pair_names
 from radiobject.ingest.sources import Source
 from radiobject.storage import Storage
 from radiobject.writing.finished import journaled
+from radiobject.writing.objects import is_volume
 
 __all__ = ["fingerprint", "finished_rows"]
 
 
 def fingerprint(source: Source) -> str | None:
-    """Tells whether a local file, or either file of a pair, changed between two runs.
+    """Tells whether a local file, either file of a pair, or an array to import changed between two runs.
 
     None where that cannot be told cheaply. Take it before the file is read: one that changes meanwhile must
     look changed to the next run.
     """
     if not isinstance(source.item, str):
-        return None
+        # volumes that are read from elsewhere only when they are written know how to tell
+        return getattr(source.item, "fingerprint", None) if is_volume(source.item) else None
     both = pair_names(source.item)
     names = [source.item] if both is None else [n for half in both for n in half if os.path.exists(n)]
     digest = hashlib.sha256()

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from radiobject.errors import DuplicateIdError, MetadataError, SourceError, SourceNotFoundError
+from radiobject.format.layout import check_collection_name
 from radiobject.location import Location
 from radiobject.storage import Storage
 from radiobject.writing.objects import is_array_pair, is_object, is_volume, told_apart
-from radiobject.writing.volume import check_collection_name
 
 __all__ = ["Source", "resolve"]
 

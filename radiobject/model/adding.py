@@ -8,12 +8,13 @@ from radiobject.config import WriteConfig
 from radiobject.errors import DuplicateIdError, SelectionError
 from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import Edit
+from radiobject.format.layout import check_collection_name
 from radiobject.format.transaction import Transaction
 from radiobject.model.collection_view import CollectionView
-from radiobject.model.copying import Chosen, copied_collections, merged_subjects
+from radiobject.model.copying import Chosen, copied_collections, new_subjects
 from radiobject.model.deriving import Place, derive
 from radiobject.model.eager import EagerQuery
-from radiobject.model.execution import Execution
+from radiobject.model.execution import Execution, Failure
 from radiobject.model.naming import derived_id
 from radiobject.model.query import LazyQuery
 from radiobject.model.study import Study
@@ -35,20 +36,27 @@ def added(
     how: Execution,
 ) -> Snapshot | None:
     """The study's next version with the collection `name`; None when nothing is new. See `RadiObject`."""
+    check_collection_name(name)
     base = study.snapshot
-    if isinstance(source, LazyQuery | EagerQuery) and (isinstance(source, EagerQuery) or source.computes):
-        place = Place(base.storage, base, finish=study.finish)
-        return derive(
-            source._origin(), name, place, kind=kind, write=write, resume=resume, message=message, how=how,
-            failures=source.failures,
-        )  # fmt: skip
-    collection = source.collection if isinstance(source, LazyQuery) else source
+    collection = source.collection if isinstance(source, LazyQuery | EagerQuery) else source
     if not isinstance(collection, CollectionView):
         raise SelectionError(
             f"add_collection({name!r})",
             expected="a VolumeCollection, its URI, or a query",
             got=type(collection).__name__,
         )
+    _refuse_stale(study, collection)
+    query = LazyQuery(collection) if isinstance(source, CollectionView) else source
+    if isinstance(query, EagerQuery) or query.computes or kind is not None or write is not None:
+        place = Place(base.storage, study, finish=study.finish)
+        failures: list[Failure] = []
+        try:
+            return derive(
+                query._origin(), name, place, kind=kind, write=write, resume=resume, message=message,
+                how=how, failures=failures,
+            )  # fmt: skip
+        finally:
+            query.failures = [*(query.failures if isinstance(query, EagerQuery) else ()), *failures]
     return _copied(study, name, collection, message, how)
 
 
@@ -69,13 +77,31 @@ def _copied(study: Study, name: str, collection: CollectionView, message: str, h
             expected="ids that the study does not hold",
             got=f"{len(clash)} that it holds",
         )
+    subjects = new_subjects(study, origin, collection.subjects.to_list())
     transaction = Transaction(base.storage, base, "add collection", message)
     transaction.journal.begin(transaction.operation, None)
-    known = set(study.subjects.ids())
-    new = [s for s in collection.subjects if s not in known]
     chosen = Chosen(name, origin, collection.name, collection._rows(), ids)
     edits = copied_collections(
         [chosen], base.storage, executor=how.executor, workers=how.workers, progress=how.progress
     )
-    subjects = merged_subjects([(origin, new)]) if new else None
-    return study.finish(transaction, Edit(subjects=subjects, collections=edits))
+    edits[name].joins = False
+    reads = frozenset(ids)
+    return study.finish(transaction, Edit(subjects=subjects, collections=edits, reads=reads))
+
+
+def _refuse_stale(study: Study, collection: CollectionView) -> None:
+    """A query or view of an older version would bring back what was deleted, and not see what is new."""
+    origin = collection._study
+    if origin.snapshot.commit.study != study.snapshot.commit.study:
+        return
+    held = study.snapshot.commit
+    mine = origin.entry(collection.name)
+    theirs = next((c for c in held.collections if c.path == mine.path), None)
+    same = theirs is not None and theirs.tables.get("obs") == mine.tables.get("obs")
+    if not same or held.tables.get("obs_meta") != origin.snapshot.commit.tables.get("obs_meta"):
+        raise SelectionError(
+            f"add_collection from {collection.name!r}",
+            expected=f"a collection or query of version {study.snapshot.version}, which this study shows",
+            got=f"one of version {origin.snapshot.version}",
+            hint="Take it from this handle again: radi.add_collection(name, radi.T1w.lazy()...).",
+        )

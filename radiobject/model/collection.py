@@ -150,7 +150,14 @@ class VolumeCollection(CollectionView):
         """
         return LazyQuery(self)
 
-    def map(self, fn: Callable[..., Any], *, format: Format = "numpy", **how: Unpack[How]) -> EagerQuery:
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *,
+        format: Format = "numpy",
+        version: str | None = None,
+        **how: Unpack[How],
+    ) -> EagerQuery:
         """Call `fn(volume, obs_row)` for every volume, now, and keep the results.
 
         `fn` gets an array x, y, z[, t][, c] (or a Volume, or a nibabel image: `format=`) and the volume's
@@ -161,13 +168,19 @@ class VolumeCollection(CollectionView):
         >>> list(study(1).seg.map(lambda voxels, row: int(voxels.max())))
         [2]
         """
-        return EagerQuery.run(self, MapStage(fn, format), how)
+        return EagerQuery.run(self, MapStage(fn, format, version), how)
 
     def map_batches(
-        self, fn: Callable[..., Any], batch_size: int = 8, *, format: Format = "numpy", **how: Unpack[How]
+        self,
+        fn: Callable[..., Any],
+        batch_size: int = 8,
+        *,
+        format: Format = "numpy",
+        version: str | None = None,
+        **how: Unpack[How],
     ) -> EagerQuery:
         """Call `fn([(volume, obs_row), ...])` for up to `batch_size` volumes, now; as many results."""
-        return EagerQuery.run(self, BatchStage(fn, batch_size, format), how)
+        return EagerQuery.run(self, BatchStage(fn, batch_size, format, version), how)
 
     def stats_by(
         self,

@@ -25,7 +25,7 @@ from radiobject.errors import (
 from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.exclusive import collection_groups
-from radiobject.format.layout import collection_path, to_python
+from radiobject.format.layout import check_collection_name, collection_path, to_python
 from radiobject.format.meta import Kind
 from radiobject.format.schema import THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction, create_study
@@ -36,7 +36,7 @@ from radiobject.writing.columns import Columns, column_types
 from radiobject.writing.finished import rows_table
 from radiobject.writing.loaded import Axis4, Loaded
 from radiobject.writing.objects import told_apart
-from radiobject.writing.volume import Naming, Target, check_collection_name, write_volume
+from radiobject.writing.volume import Naming, Target, write_volume
 
 __all__ = ["CollectionWriter", "Run"]
 

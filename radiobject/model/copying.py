@@ -236,3 +236,15 @@ def merged_subjects(groups: Sequence[tuple[Study, Sequence[str]]]) -> pa.Table:
                 if value is not None or column not in held:
                     held[column] = value
     return pa.Table.from_pylist([{n: r.get(n) for n in schema.names} for r in merged.values()], schema=schema)
+
+
+def new_subjects(study: Study, source: Study, ids: Sequence[str]) -> pa.Table | None:
+    """Rows of those subjects of `source` that `study` does not know; None when it knows all.
+
+    Raises `MetadataError` when the two say different things of a subject that both know.
+    """
+    known = set(study.subjects.ids())
+    both, new = [i for i in ids if i in known], [i for i in ids if i not in known]
+    if study.snapshot.commit.study != source.snapshot.commit.study:
+        merged_subjects([(study, both), (source, both)])
+    return merged_subjects([(source, new)]) if new else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,16 +18,17 @@ from radiobject.config import WriteConfig, current
 from radiobject.errors import AlignmentError, DuplicateIdError, MetadataError, SelectionError
 from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
+from radiobject.format.commit import CollectionEntry
 from radiobject.format.exclusive import collection_groups
 from radiobject.format.journal import matching, running
 from radiobject.format.layout import collection_path
 from radiobject.format.rows import select_rows
 from radiobject.format.schema import DERIVED_SCHEMA, LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction, create_study
-from radiobject.model.copying import backend_for, merged_subjects
+from radiobject.model.copying import backend_for, merged_subjects, new_subjects
 from radiobject.model.execution import Execution, Failure, results_of
 from radiobject.model.made_rows import MadeRows, encoded
-from radiobject.model.naming import derived_id
+from radiobject.model.naming import derived_id, names_labels
 from radiobject.model.pieces import Piece
 from radiobject.model.stages import Stage, Work
 from radiobject.model.study import Study
@@ -62,12 +64,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the collection goes: a new study (`base` None), or one that exists; and who commits it."""
+    """Where the collection goes: a new study (`study` None), or one that exists; and who commits it."""
 
     storage: Storage
-    base: Snapshot | None = None
+    study: Study | None = None
     backend: str | None = None
     finish: Callable[[Transaction, Edit], Snapshot] = Transaction.commit
+
+    @property
+    def base(self) -> Snapshot | None:
+        """What the collection is added to."""
+        return None if self.study is None else self.study.snapshot
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,8 @@ class _Order:
     path: str
     write: WriteConfig
     names: Mapping[str, str]
-    held: Mapping[str, tuple[str, str]]
+    held: Mapping[str, _Held]
+    new: bool
     sources: Mapping[str, tuple[int, str]]
     plan: str
 
@@ -121,16 +129,19 @@ class _Order:
         """New ids, kind and backend. Raises for a name or an id that is taken, and for another kind."""
         base, source = place.base, origin.study.entry(origin.collection)
         entry = None if base is None else base.commit.collection(name)
+        apart = base is None or base.commit.study != origin.study.snapshot.commit.study
+        if entry is not None and not apart and entry.path == source.path:
+            raise SelectionError(f"collection {name!r}", expected="another one as its source", got="itself")
         held = _held(base, name)
-        kind = kind or ("label" if (entry or source).kind == "label" else "image")
+        kind = kind or _kind_of(name, source if entry is None else entry)
         if entry is not None and entry.kind != kind:
             raise AlignmentError(f"collection {name!r}", expected=f"kind {entry.kind}", got=kind)
         chosen = place.backend if entry is None else entry.backend
         backend = backend_for(chosen, place.storage.location, source.backend)
         parents = origin.column("obs_id")
-        apart = base is None or base.commit.study != origin.study.snapshot.commit.study
         names = {p: p if apart else derived_id(p, origin.collection, name) for p in parents}
-        _refuse_taken(base, name, set(names.values()) - held.keys())
+        names |= {p: held[p].obs_id for p in parents if p in held}  # also after a collection was renamed
+        _refuse_taken(base, name, [names[p] for p in parents if p not in held])
         places = zip(map(int, origin.positions), origin.column("_path"), strict=True)
         config = write or current().write
         return cls(
@@ -141,15 +152,15 @@ class _Order:
             write=config,
             names=names,
             held=held,
+            new=entry is None,
             sources=dict(zip(parents, places, strict=True)),
             plan=_plan(origin, name, kind, backend, config),
         )
 
     def todo(self, identity: str) -> list[int]:
         """Positions of the parents that this function has not been called for."""
-        return [
-            at for p, (at, path) in self.sources.items() if self.held.get(self.names[p]) != (path, identity)
-        ]
+        made = {p: (h.path, h.function) for p, h in self.held.items()}
+        return [at for p, (at, path) in self.sources.items() if made.get(p) != (path, identity)]
 
 
 def derive(
@@ -167,8 +178,9 @@ def derive(
     """Write the volumes of `origin` as the collection `name`; None when all of them are there already.
 
     A derived collection of an existing study is gone on with: volumes whose parent and function are the
-    same stay, others are made anew, new ones are added. Rows keep what the parent's said, then say what
-    functions have added; `parent_obs_id`, `parent_version` and `parent_function` say where they come from.
+    same stay, even if rows have changed since; others are made anew, new ones are added. Rows keep what the
+    parent's said, then say what functions have added; `parent_obs_id`, `parent_version` and
+    `parent_function` say where they come from.
 
     Raises what functions raise (`TransformError`), `DuplicateIdError` for a name or an id that is taken.
     """
@@ -183,7 +195,8 @@ def derive(
     if base is None:
         create_study(storage)
     transaction = Transaction(storage, base, "map" if base is None else "derive", message)
-    made, finished = MadeRows(_carried(origin)), FinishedRows(transaction.journal)
+    held = None if order.new or base is None else base.table("obs", name).schema
+    made, finished = MadeRows(_carried(origin), held), FinishedRows(transaction.journal)
     if resume:
         _take_over(storage, order, made, finished)
         done = {order.sources[row["parent_obs_id"]][0] for row in made.rows.values()}
@@ -194,7 +207,10 @@ def derive(
     if base is None and not made.rows:
         transaction.journal.discard()
         raise failures[0].error if failures else nothing
-    edit = _edit(origin, order, base, made)
+    if not made.rows and not failures:
+        transaction.journal.discard()
+        return None  # what was new, the filters did not keep
+    edit = _edit(origin, order, base, made, _people(origin, place.study, made))
     edit.ledger = _ledger(failures, name, origin)
     return place.finish(transaction, edit)
 
@@ -241,8 +257,17 @@ def _take_over(storage: Storage, order: _Order, made: MadeRows, finished: Finish
         finished.add(row)  # the earlier journal may be cleaned up
 
 
-def _held(base: Snapshot | None, name: str) -> dict[str, tuple[str, str]]:
-    """Parent's path and function of every volume that the collection has."""
+@dataclass(frozen=True)
+class _Held:
+    """A volume that the collection has: its id, and from which path of its parent and by what it was made."""
+
+    obs_id: str
+    path: str
+    function: str
+
+
+def _held(base: Snapshot | None, name: str) -> dict[str, _Held]:
+    """Volumes that the collection has, by their parents' obs_ids."""
     if base is None or base.commit.collection(name) is None:
         return {}
     table = base.table("obs", name)
@@ -251,17 +276,31 @@ def _held(base: Snapshot | None, name: str) -> dict[str, tuple[str, str]]:
             f"collection {name!r}", expected="a free name, or a collection that a query made",
             got=f"one without {missing}", hint="Choose another name, or delete it first.",
         )  # fmt: skip
-    rows = table.read(["obs_id", "_parent", "parent_function"]).to_pylist()
-    return {r["obs_id"]: (r["_parent"], r["parent_function"]) for r in rows}
+    rows = table.read(["obs_id", *DERIVED_SCHEMA.names]).to_pylist()
+    return {
+        r["parent_obs_id"]: _Held(r["obs_id"], r["_parent"], r["parent_function"])
+        for r in rows if r["parent_obs_id"] is not None
+    }  # fmt: skip
 
 
-def _refuse_taken(base: Snapshot | None, name: str, new: set[str]) -> None:
-    for entry in base.commit.collections if base is not None else ():
-        if taken := sorted(new & set(base.table("obs", entry.name).ids() if base else ())):
+def _kind_of(name: str, entry: CollectionEntry) -> Kind:
+    """What ingest would take a collection of that name for, and else the kind of what it is made from."""
+    return "label" if entry.kind == "label" or names_labels(name) else "image"
+
+
+def _refuse_taken(base: Snapshot | None, name: str, new: Sequence[str]) -> None:
+    twice = [i for i, n in Counter(new).items() if n > 1]
+    taken = (
+        {e.name: set(new) & set(base.table("obs", e.name).ids()) for e in base.commit.collections}
+        if base
+        else {}
+    )
+    for owner, ids in {"this query": set(twice), **taken}.items():
+        if ids:
             raise DuplicateIdError(
-                f"obs_id {taken[:5]} for collection {name!r}",
-                expected="ids that the study does not hold",
-                got=f"ids of {entry.name!r}",
+                f"obs_id {sorted(ids)[:5]} for collection {name!r}",
+                expected="ids that no other volume has",
+                got=f"ids of {owner!r}",
                 hint="Choose another name for the collection.",
             )
 
@@ -281,8 +320,10 @@ def _carried(origin: Origin) -> pa.Table:
     return table.rows(origin.positions, ["obs_id", *names])
 
 
-def _edit(origin: Origin, order: _Order, base: Snapshot | None, made: MadeRows) -> Edit:
-    held = order.held
+def _edit(
+    origin: Origin, order: _Order, base: Snapshot | None, made: MadeRows, people: pa.Table | None
+) -> Edit:
+    held = {h.obs_id for h in order.held.values()}
     ids = [new for new in order.names.values() if new in made.rows]
     rows = [made.rows[i] for i in ids]
     schema = pa.schema([*OBS_SCHEMA, *DERIVED_SCHEMA])
@@ -290,22 +331,29 @@ def _edit(origin: Origin, order: _Order, base: Snapshot | None, made: MadeRows) 
     thumbnails = [{**{n: r[n] for n in ("obs_subject_id", "obs_id")}, "jpeg": r["_jpeg"]} for r in rows]
     tables = {"obs": table, "thumbnails": pa.Table.from_pylist(thumbnails, schema=THUMBNAIL_SCHEMA)}
     new, old = [i for i in ids if i not in held], [i for i in ids if i in held]
-    subjects = list(dict.fromkeys(r["obs_subject_id"] for r in rows))
-    if base is not None:
-        known = set(base.table("obs_meta").ids())
-        subjects = [s for s in subjects if s not in known]
+    same = base is not None and base.commit.study == origin.study.snapshot.commit.study
     return Edit(
-        subjects=merged_subjects([(origin.study, subjects)]) if subjects else None,
+        subjects=people,
+        reads=frozenset(r["parent_obs_id"] for r in rows) if same else frozenset(),
         collections={
             order.name: CollectionEdit(
                 kind=order.kind,
                 backend=order.backend,
                 create=True,
+                joins=not order.new,
                 added={n: select_rows(t, new, "obs_id") for n, t in tables.items()},
                 replaced={n: select_rows(t, old, "obs_id") for n, t in tables.items()} if old else {},
             )
         },
     )
+
+
+def _people(origin: Origin, study: Study | None, made: MadeRows) -> pa.Table | None:
+    """Rows of the subjects that the study does not know."""
+    subjects = list(dict.fromkeys(row["obs_subject_id"] for row in made.rows.values()))
+    if study is None:
+        return merged_subjects([(origin.study, subjects)])
+    return new_subjects(study, origin.study, subjects)
 
 
 def _ledger(failures: Sequence[Failure], name: str, origin: Origin) -> pa.Table:

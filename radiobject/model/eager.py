@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -42,10 +41,10 @@ class EagerQuery:
         collection: CollectionView,
         pieces: list[Piece],
         failures: list[Failure],
-        identity: str,
+        stages: tuple[MapStage | BatchStage, ...],
         folders: tuple[_Folder, ...],
     ) -> None:
-        self._collection, self._pieces, self._identity = collection, pieces, identity
+        self._collection, self._pieces, self._stages = collection, pieces, stages
         self._folders = folders
         self.failures = failures
 
@@ -64,27 +63,38 @@ class EagerQuery:
             rows = collection._rows()
             pieces, total = pieces_of(study, collection.name, rows), len(rows)
         else:
-            # a function may work in place: what `before` holds is not its to change
-            pieces, total = (_unshared(p) for p in before._pieces), len(before)
+            pieces, total = iter(before._pieces), len(before)
         outcomes = results_of(
             study, pieces, total, Work((stage,), _itself), Execution(**how), failures,
             title="map", ordered=True,
         )  # fmt: skip
         made = [spill.take(piece) for _, found in outcomes for piece in found]
-        names = [before._identity] if before else []
-        identity = " | ".join([*names, identity_of((stage,))])
+        stages = (*(before._stages if before else ()), stage)
         folders = (*(before._folders if before else ()), *spill.folders)
-        return cls(collection, made, failures, identity, folders)
+        return cls(collection, made, failures, stages, folders)
 
-    def map(self, fn: Callable[..., Any], *, format: Format = "numpy", **how: Unpack[How]) -> EagerQuery:
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *,
+        format: Format = "numpy",
+        version: str | None = None,
+        **how: Unpack[How],
+    ) -> EagerQuery:
         """Call `fn(result, obs_row)` for every result; the row has what functions before have added."""
-        return self.run(self._collection, MapStage(fn, format), how, self)
+        return self.run(self._collection, MapStage(fn, format, version), how, self)
 
     def map_batches(
-        self, fn: Callable[..., Any], batch_size: int = 8, *, format: Format = "numpy", **how: Unpack[How]
+        self,
+        fn: Callable[..., Any],
+        batch_size: int = 8,
+        *,
+        format: Format = "numpy",
+        version: str | None = None,
+        **how: Unpack[How],
     ) -> EagerQuery:
         """Call `fn([(result, obs_row), ...])` for up to `batch_size` results; it returns as many."""
-        return self.run(self._collection, BatchStage(fn, batch_size, format), how, self)
+        return self.run(self._collection, BatchStage(fn, batch_size, format, version), how, self)
 
     def write(
         self,
@@ -106,22 +116,23 @@ class EagerQuery:
         place = Place(Storage(Location(uri, storage_options)), backend=backend)
         name = name or self._collection.name
         made = derive(
-            self._origin(), name, place, kind=kind, write=write, message=message, how=Execution(**how),
+            self._origin(strict=False), name, place, kind=kind, write=write, message=message,
+            how=Execution(**how),
             failures=[],
         )  # fmt: skip
         assert made is not None
         return self._collection._of(Study(made), name)
 
-    def _origin(self) -> Origin:
+    def _origin(self, *, strict: bool = True) -> Origin:
         study, name = self._collection._study, self._collection.name
         index = study.index(name)
         at = {index.get_index(p.obs_id): p for p in self._pieces}
         positions = np.array(list(at), dtype=np.int64)
 
         def pieces(wanted: Sequence[int]) -> Iterator[Piece]:
-            return (_unshared(at[int(w)]) for w in wanted)
+            return (at[int(w)] for w in wanted)
 
-        return Origin(study, name, positions, pieces, (), self._identity)
+        return Origin(study, name, positions, pieces, (), identity_of(self._stages, strict=strict))
 
     def to_list(self) -> list[tuple[Any, pd.Series[Any]]]:
         """`(result, obs_row)` of every volume; the row has what functions have added."""
@@ -139,6 +150,11 @@ class EagerQuery:
         return frame
 
     @property
+    def collection(self) -> CollectionView:
+        """The volumes that the functions were called for."""
+        return self._collection
+
+    @property
     def obs_ids(self) -> list[str]:
         """Ids of the volumes that have a result."""
         return [p.obs_id for p in self._pieces]
@@ -149,7 +165,9 @@ class EagerQuery:
     def __iter__(self) -> Iterator[Any]:
         return (p.value for p in self._pieces)
 
-    def __getitem__(self, position: int) -> Any:
+    def __getitem__(self, position: int | slice) -> Any:
+        if isinstance(position, slice):
+            return [p.value for p in self._pieces[position]]
         return self._pieces[position].value
 
     def _repr_html_(self) -> str:
@@ -184,24 +202,15 @@ class _Spill:
     def take(self, piece: Piece) -> Piece:
         """The piece, its array in a file when there is no room for it."""
         self._left -= piece.nbytes
-        if self._left >= 0 or not piece.nbytes or piece.value.dtype == object:
+        if self._left >= 0 or not piece.nbytes:
             return piece
         if not self.folders:
             self.folders = (_Folder(),)
-        path = os.path.join(self.folders[0].path, f"{next(self._numbers)}.npy")
-        np.save(path, piece.value)
-        # copy-on-write: who changes the array in place changes their own pages
-        return replace(piece, value=np.load(path, mmap_mode="c"))
+        return piece.mapped(os.path.join(self.folders[0].path, f"{next(self._numbers)}.npy"))
 
 
 def _itself(piece: Piece) -> Piece:
     return piece
-
-
-def _unshared(piece: Piece) -> Piece:
-    if isinstance(piece.value, np.ndarray):
-        return replace(piece, value=np.array(piece.value))
-    return replace(piece)
 
 
 def _shown(value: Any) -> Any:

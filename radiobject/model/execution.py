@@ -15,7 +15,7 @@ from radiobject.errors import (
     TransformError,
     WorkerError,
 )
-from radiobject.executor import Executor, Progress, progress_bar, run
+from radiobject.executor import Executor, Progress, check_executor, progress_bar, run
 from radiobject.model.pieces import Piece
 from radiobject.model.stages import Work, batch_size
 from radiobject.model.study import Study
@@ -63,6 +63,7 @@ class Execution:
     def __post_init__(self) -> None:
         if self.errors not in ("raise", "collect"):
             raise ConfigError("errors=", expected="'raise' or 'collect'", got=repr(self.errors))
+        check_executor(self.executor)
 
 
 def results_of(

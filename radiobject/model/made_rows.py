@@ -8,10 +8,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from radiobject.errors import MetadataError
 from radiobject.writing.columns import Columns
+from radiobject.writing.fitting import categories_of, fitted
 
 __all__ = ["MadeRows", "encoded"]
 
@@ -19,21 +23,26 @@ __all__ = ["MadeRows", "encoded"]
 class MadeRows:
     """Rows by the new obs_id, and the columns that functions have added.
 
-    `carried` has, by the parents' obs_id, the columns that go over to the new volumes.
+    `carried` has, by the parents' obs_id, the columns that go over to the new volumes; `held` is the schema
+    of the table that they join.
     """
 
-    def __init__(self, carried: pa.Table) -> None:
+    def __init__(self, carried: pa.Table, held: pa.Schema | None = None) -> None:
         self.rows: dict[str, dict[str, Any]] = {}
         self._carried = carried
+        self._types = {f.name: f for schema in (held or (), carried.schema) for f in schema}
+        self._said: dict[str, set[str]] = {}
         self._added = Columns("what functions add")
 
     def take(self, row: dict[str, Any]) -> None:
         """Keep a row. `MetadataError` when what it adds is no column, or not the parent's column's type."""
         updates = json.loads(row["_updates"], object_hook=_decoded)
         for name, value in updates.items():
-            if name in self._carried.schema.names and value is not None:
-                _check_type(self._carried.schema.field(name), value, row["parent_obs_id"])
+            if name in self._types and value is not None:
+                _check_type(self._types[name], value, row["parent_obs_id"])
         self._added.add(row["obs_id"], updates)
+        for name in updates:
+            self._said.setdefault(name, set()).add(row["obs_id"])
         self.rows[row["obs_id"]] = row
 
     def with_columns(self, table: pa.Table, ids: Sequence[str]) -> pa.Table:
@@ -43,13 +52,11 @@ class MadeRows:
             pa.array([where[self.rows[i]["parent_obs_id"]] for i in ids], pa.int64())
         )
         added = self._added.table(ids)
-        for name in dict.fromkeys([*carried.schema.names[1:], *added.schema.names]):
-            if name not in carried.schema.names:
-                column = added[name].combine_chunks()
-            elif name not in added.schema.names:
-                column = carried[name].combine_chunks()
-            else:
-                column = _over(carried[name].combine_chunks(), added[name].combine_chunks())
+        for name in dict.fromkeys([*carried.schema.names[1:], *self._said]):
+            said = np.array([i in self._said.get(name, ()) for i in ids])
+            column = _joined(name, carried, added, said)
+            if column is None:
+                continue
             at = table.schema.get_field_index(name)
             if at < 0:
                 table = table.append_column(name, column)
@@ -59,10 +66,29 @@ class MadeRows:
         return table
 
 
-def _over(below: pa.Array, above: pa.Array) -> pa.Array:
-    values = [b if a is None else a for a, b in zip(above.to_pylist(), below.to_pylist(), strict=True)]
-    wide = pa.types.is_integer(below.type) and pa.types.is_floating(above.type)
-    return pa.array(values, above.type if wide else below.type)
+def _joined(name: str, carried: pa.Table, added: pa.Table, said: npt.NDArray[np.bool_]) -> pa.Array | None:
+    """A column: what functions have said, null included, and the parent's value where they said nothing."""
+    above = added[name] if name in added.schema.names else None
+    if name not in carried.schema.names:
+        return None if above is None else above.combine_chunks()
+    below = carried[name].combine_chunks()
+    if not said.any():
+        return below
+    wide = above is not None and pa.types.is_integer(below.type) and pa.types.is_floating(above.type)
+    kind = above.type if wide and above is not None else below.type
+    new = (
+        pa.nulls(len(below), kind)
+        if above is None
+        else fitted(above, kind, name, categories_of(carried[name]))
+    )
+    old = below if kind == below.type else below.cast(kind)
+    if pa.types.is_dictionary(kind):
+        # one list of categories for both
+        both = pa.chunked_array([old, new]).unify_dictionaries()
+        old, new = both.chunk(0), both.chunk(1)
+        codes = pc.if_else(pa.array(said), new.indices, old.indices)
+        return pa.DictionaryArray.from_arrays(codes, old.dictionary, ordered=kind.ordered)
+    return pc.if_else(pa.array(said), new, old)
 
 
 def _check_type(stored: pa.Field, value: Any, parent: str) -> None:

@@ -1,10 +1,12 @@
-"""Naming: ids of volumes that are made from others."""
+"""Naming: ids of volumes that are made from others, and names that tell a collection's kind."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["derived_id"]
+__all__ = ["derived_id", "names_labels"]
+
+_LABELS = re.compile(r"(^|_)(seg|segs|label|labels|mask|dseg|segmentation|parc|aseg)($|_)", re.IGNORECASE)
 
 
 def derived_id(parent: str, collection: str, name: str) -> str:
@@ -20,3 +22,12 @@ def derived_id(parent: str, collection: str, name: str) -> str:
     """
     found = re.fullmatch(rf"(.*_){re.escape(collection)}((?:_acq-\d+)?)", parent, re.DOTALL)
     return f"{found[1]}{name}{found[2]}" if found else f"{parent}_{name}"
+
+
+def names_labels(collection: str) -> bool:
+    """Whether a collection of that name is taken for label maps unless somebody says otherwise.
+
+    >>> names_labels("liver_seg"), names_labels("T1w")
+    (True, False)
+    """
+    return _LABELS.search(collection) is not None

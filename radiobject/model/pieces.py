@@ -20,6 +20,7 @@ from radiobject.errors import (
 )
 from radiobject.format.layout import python_axes, to_disk
 from radiobject.format.meta import SourceInfo, VolumeMeta
+from radiobject.format.schema import OBS_SCHEMA
 from radiobject.geometry.affine import Affine
 from radiobject.model.held import HeldHandle
 from radiobject.model.study import Study
@@ -31,6 +32,13 @@ __all__ = ["FORMATS", "Format", "KnownRow", "Piece", "pieces_of"]
 
 Format = Literal["numpy", "volume", "nibabel"]
 FORMATS = ("numpy", "volume", "nibabel")
+
+_OF_VOXELS = frozenset(n for n in OBS_SCHEMA.names if n.startswith("intensity_")) | {
+    "n_nonfinite",
+    "nonzero_box",
+    "source_digest",
+}
+"""Columns that say something about the stored voxels, and nothing about those that a function made."""
 
 _BLOCK = 64
 """Rows that are read from the tables at a time."""
@@ -73,7 +81,29 @@ class Piece:
 
     def row(self) -> dict[str, Any]:
         """The obs row joined with the subject's (obs wins), with what functions have added."""
-        return {**self.subject, **self.obs, **self.updates}
+        return {**self.subject, **self.own_row()}
+
+    def own_row(self) -> dict[str, Any]:
+        """The obs row of what the volume is now: a new one has another grid, and no statistics yet."""
+        if self.value is self.source or self.meta is None:
+            return {**self.obs, **self.updates}
+        meta, sizes = self.meta, dict(zip(python_axes(self.meta.dims), self.value.shape, strict=True))
+        grid = {f"dim_{a}": sizes.get(a) for a in "xyztc"}
+        grid |= {f"spacing_{a}": step for a, step in zip("xyz", meta.affine.spacing, strict=True)}
+        grid |= {
+            "time_step": meta.time_step,
+            "dtype": str(self.value.dtype),
+            "axcodes": "".join(meta.affine.axcodes),
+            "affine": meta.affine.matrix.ravel().tolist(),
+        }
+        kept = {n: v for n, v in self.obs.items() if n not in _OF_VOXELS}
+        return {**kept, **{n: v for n, v in grid.items() if n in self.obs}, **self.updates}
+
+    def unshared(self) -> Piece:
+        """The same piece, with an array that nobody else sees."""
+        if isinstance(self.value, np.ndarray):
+            return replace(self, value=np.array(self.value))
+        return replace(self)
 
     def series(self) -> pd.Series[Any]:
         """The joined row as functions see it, `affine` as 4x4 float64."""
@@ -107,6 +137,12 @@ class Piece:
                 got="None", hint="Is a return missing?",
             )  # fmt: skip
         affine = updates.pop("affine", None)
+        if affine is not None and not isinstance(result, np.ndarray):
+            raise GeometryError(
+                f"{what} for {self.obs_id!r}",
+                expected="an affine beside an array only",
+                got=f"one beside a {type(result).__name__}, which has its own",
+            )
         if isinstance(result, Volume):
             self.value, self.meta = result, result.meta
         elif is_image(result):
@@ -163,15 +199,19 @@ class Piece:
             extras = {n: self.source.extra(n) or b"" for n in meta.source.extras}
             handle = HeldHandle(voxels, extras, plan_array(voxels.shape, voxels.dtype, meta.dims))
             volume = Volume._of(handle, meta)
-        row = KnownRow({**self.obs, **self.updates})
+        row = KnownRow(self.own_row())
         return volume._renamed(self.obs_id, self.source.obs_subject_id, row)
 
     def load(self, kind: Literal["image", "label"]) -> Loaded:
         """The value in memory as it is to be written. Raises `TransformError` for what is no volume."""
         if isinstance(self.value, Volume):
             loaded = from_object(self.value, self.obs_id)
-            labels = loaded.meta.labels if kind == "label" else ()
-            return replace(loaded, meta=replace(loaded.meta, kind=kind, labels=labels))
+            meta = loaded.meta
+            if meta.kind == kind:
+                return loaded
+            # labels are never scaled: what another kind is to hold are the values that reads return
+            meta = replace(meta, kind=kind, labels=(), scaling=None, source=SourceInfo())
+            return from_voxels(self.value.to_numpy(), meta, self.obs_id)
         if self.meta is None:
             raise self._no_volume()
         meta = replace(self.meta, kind=kind, labels=self.meta.labels if kind == "label" else ())
@@ -187,9 +227,30 @@ class Piece:
         )
 
     @property
+    def _held(self) -> npt.NDArray[Any] | None:
+        """The voxels that it has in memory."""
+        if isinstance(self.value, Volume):
+            handle = self.value._handle
+            return handle.voxels if isinstance(handle, HeldHandle) else None
+        return self.value if isinstance(self.value, np.ndarray) and self.value.dtype != object else None
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of voxels that it holds in memory."""
-        return self.value.nbytes if isinstance(self.value, np.ndarray) else 0
+        """Bytes of voxels that it has in memory."""
+        return 0 if self._held is None else self._held.nbytes
+
+    def mapped(self, path: str) -> Piece:
+        """The same piece, its voxels in a file at `path` that is mapped into memory."""
+        held = self._held
+        if held is None:
+            return self
+        np.save(path, held)
+        # copy-on-write: who changes the array in place changes their own pages
+        there = np.load(path, mmap_mode="c")
+        if isinstance(self.value, Volume) and isinstance(self.value._handle, HeldHandle):
+            handle = replace(self.value._handle, voxels=there)
+            return replace(self, value=self.value._derived(handle=handle, region=self.value._region))
+        return replace(self, value=there)
 
 
 def _axis4(meta: VolumeMeta | None) -> Literal["auto", "time", "channel"]:

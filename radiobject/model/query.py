@@ -67,14 +67,9 @@ class LazyQuery:
     `progress=`, `retries=` and `errors=` ("raise", "collect"; see `.failures`).
     """
 
-    def __init__(
-        self,
-        collection: CollectionView,
-        stages: tuple[Stage, ...] = (),
-        failures: list[Failure] | None = None,
-    ) -> None:
+    def __init__(self, collection: CollectionView, stages: tuple[Stage, ...] = ()) -> None:
         self._collection, self._stages = collection, stages
-        self.failures: list[Failure] = [] if failures is None else failures
+        self.failures: list[Failure] = []
         """What went wrong in the last run with `errors="collect"`."""
 
     @property
@@ -88,10 +83,10 @@ class LazyQuery:
         return bool(self._stages)
 
     def _narrowed(self, collection: CollectionView) -> LazyQuery:
-        return LazyQuery(collection, self._stages, self.failures)
+        return LazyQuery(collection, self._stages)
 
     def _then(self, stage: Stage) -> LazyQuery:
-        return LazyQuery(self._collection, (*self._stages, stage), self.failures)
+        return LazyQuery(self._collection, (*self._stages, stage))
 
     @property
     def _filters_late(self) -> bool:
@@ -151,12 +146,22 @@ class LazyQuery:
         self._refuse_late("sample")
         return self._narrowed(self._collection.sample(n, seed))
 
-    def map(self, fn: Callable[..., Any], *, format: Format = "numpy") -> LazyQuery:
-        """Call `fn(volume, obs_row)` for each volume. `format`: "numpy", "volume" or "nibabel"."""
-        return self._then(MapStage(fn, format))
+    def map(
+        self, fn: Callable[..., Any], *, format: Format = "numpy", version: str | None = None
+    ) -> LazyQuery:
+        """Call `fn(volume, obs_row)` for each volume. `format`: "numpy", "volume" or "nibabel".
+
+        `version` is your word for which function it is, where its code and what it holds cannot tell.
+        """
+        return self._then(MapStage(fn, format, version))
 
     def map_batches(
-        self, fn: Callable[..., Any], batch_size: int = 8, *, format: Format = "numpy"
+        self,
+        fn: Callable[..., Any],
+        batch_size: int = 8,
+        *,
+        format: Format = "numpy",
+        version: str | None = None,
     ) -> LazyQuery:
         """Call `fn([(volume, obs_row), ...])` for up to `batch_size` volumes; it returns as many results."""
         others = {s.n for s in self._stages if isinstance(s, BatchStage)} - {batch_size}
@@ -164,10 +169,11 @@ class LazyQuery:
             raise ConfigError(
                 "map_batches(batch_size=)", expected=f"{others.pop()}, as before", got=str(batch_size)
             )
-        return self._then(BatchStage(fn, batch_size, format))
+        return self._then(BatchStage(fn, batch_size, format, version))
 
     def count(self, **how: Unpack[How]) -> int:
         """How many volumes the query gives. Reads no voxel, unless a filter comes after a function."""
+        Execution(**how)
         if not self._filters_late:
             return len(self._collection)
         return sum(len(results) for _, results in self._results(_nothing, how, "count"))
@@ -175,8 +181,13 @@ class LazyQuery:
     def __len__(self) -> int:
         return self.count()
 
+    def __bool__(self) -> bool:
+        # asking whether anything is selected must not run functions
+        return len(self._collection) > 0
+
     def to_obs(self, **how: Unpack[How]) -> pd.DataFrame:
         """The rows of the selected volumes as the tables have them. Reads no voxel, as `count`."""
+        Execution(**how)
         if not self._filters_late:
             return self._collection.obs.read()
         kept = [i for _, ids in self._results(_obs_id, how, "to_obs") for i in ids]
@@ -188,6 +199,7 @@ class LazyQuery:
 
         `volume.metadata` has what functions have added. No more than the workers' volumes are in memory.
         """
+        Execution(**how)
         if not self._stages:
             return iter(self._collection)
         return (v for _, found in self._results(Piece.as_volume, how, "volumes", ordered=True) for v in found)
@@ -233,10 +245,10 @@ class LazyQuery:
                 workers=execution.workers, progress=execution.progress, message=message,
             )  # fmt: skip
             return self._collection._of(Study(snapshot), name)
-        self.failures.clear()
+        self.failures = []
         place = Place(Storage(Location(uri, storage_options)), backend=backend)
         made = derive(
-            self._origin(), name, place, kind=kind, write=write, resume=resume, message=message,
+            self._origin(strict=resume), name, place, kind=kind, write=write, resume=resume, message=message,
             how=execution, failures=self.failures,
         )  # fmt: skip
         assert made is not None
@@ -244,17 +256,17 @@ class LazyQuery:
 
     materialize = write
 
-    def _origin(self) -> Origin:
+    def _origin(self, *, strict: bool = True) -> Origin:
         study, name = self._collection._study, self._collection.name
         return Origin(
             study, name, self._collection._rows(), lambda at: pieces_of(study, name, at),
-            self._stages, identity_of(self._stages),
+            self._stages, identity_of(self._stages, strict=strict),
         )  # fmt: skip
 
     def _results(
         self, finish: Callable[[Piece], Any], how: How, title: str, *, ordered: bool = True
     ) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
-        self.failures.clear()
+        self.failures = []
         study, name, rows = self._collection._study, self._collection.name, self._collection._rows()
         return results_of(
             study, pieces_of(study, name, rows), len(rows), Work(self._stages, finish), Execution(**how),
@@ -262,7 +274,7 @@ class LazyQuery:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        steps = "".join(f" -> {step}" for step in identity_of(self._stages).split(" | ") if step)
+        steps = "".join(f" -> {s}" for s in identity_of(self._stages, strict=False).split(" | ") if s)
         return f"<LazyQuery on {self._collection.name}: {len(self._collection)} volumes{steps}>"
 
 

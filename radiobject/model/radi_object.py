@@ -233,6 +233,7 @@ class RadiObject(StudyView):
         self,
         parts: Mapping[str, float] | int,
         *,
+        by: Literal["subject"] = "subject",
         stratify: str | None = None,
         seed: int = 0,
         column: str = "split",
@@ -240,7 +241,8 @@ class RadiObject(StudyView):
         """Put each subject into one part and write its name to a column of obs_meta, in one commit.
 
         `parts` are fractions (`{"train": .7, "val": .15, "test": .15}`) or a number of folds; `stratify`
-        names a column of obs_meta to spread evenly. All volumes of a subject share its part: nothing leaks.
+        names a column of obs_meta to spread evenly. All volumes of a subject share its part, `by` knows no
+        other way: nothing leaks.
         """
         self._refuse_view("split")
         strata = None if stratify is None else self.obs_meta.to_arrow([stratify])[stratify].to_pylist()

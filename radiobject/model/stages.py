@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.errors import ConfigError, RadiObjectError, TransformError
+from radiobject.errors import ConfigError, RadiObjectError, TransformError, UnknownColumnError
 from radiobject.format.pruning import columns_of, rows_where
 from radiobject.model.expression import compile_joined
 from radiobject.model.pieces import FORMATS, Format, Piece
@@ -25,6 +25,7 @@ class MapStage:
 
     fn: Callable[..., Any]
     form: Format
+    version: str | None = None
 
     def __post_init__(self) -> None:
         _check(self.fn, self.form)
@@ -48,6 +49,7 @@ class BatchStage:
     fn: Callable[..., Any]
     n: int
     form: Format
+    version: str | None = None
 
     def __post_init__(self) -> None:
         _check(self.fn, self.form)
@@ -84,13 +86,19 @@ class FilterStage:
 
     def _fits(self, piece: Piece) -> bool:
         rows = {
-            "obs": _one_row({**piece.obs, **piece.updates}, self.types["obs"]),
+            "obs": _one_row(piece.own_row(), self.types["obs"]),
             "obs_meta": _one_row(piece.subject, self.types["obs_meta"]),
         }
         where = f"filter of {piece.obs_id!r}"
         if isinstance(self.expression, str):
             types = {name: {f.name: f.type for f in table.schema} for name, table in rows.items()}
-            condition = compile_joined(self.expression, types)
+            try:
+                condition = compile_joined(self.expression, types)
+            except UnknownColumnError as error:
+                error.add_note(
+                    f"{piece.obs_id!r} lacks it: functions add it for every volume, None for no value"
+                )
+                raise
             joined = pa.table({name: table.to_struct_array() for name, table in rows.items()})
         else:
             obs, person = rows["obs"], rows["obs_meta"]
@@ -113,7 +121,8 @@ class Work:
 
     def __call__(self, pieces: list[Piece]) -> list[Any]:
         """One result for each piece that the filters have left."""
-        pieces = [replace(p) for p in pieces]  # another try begins where this one did
+        # another try begins where this one did, and a function may work in place
+        pieces = [p.unshared() for p in pieces]
         for stage in self.stages:
             pieces = stage.run(pieces)
         results = []
@@ -155,8 +164,11 @@ def _take(fn: Callable[..., Any], piece: Piece, result: Any) -> None:
 
 def _failed(fn: Callable[..., Any], pieces: Sequence[Piece], error: Exception) -> TransformError:
     ids = tuple(p.obs_id for p in pieces)
+    takes = "A function takes (volume, obs_row), and map_batches' takes a list of such pairs."
     made = TransformError(
-        f"{function_name(fn)} for {', '.join(map(repr, ids))}", got=f"{type(error).__name__}: {error}"
+        f"{function_name(fn)} for {', '.join(map(repr, ids))}",
+        got=f"{type(error).__name__}: {error}",
+        hint=takes if isinstance(error, TypeError) and "positional argument" in str(error) else None,
     )
     made.obs_ids = ids
     return made
@@ -167,14 +179,24 @@ def batch_size(stages: Sequence[Stage]) -> int:
     return max((s.n for s in stages if isinstance(s, BatchStage)), default=1)
 
 
-def identity_of(stages: Sequence[Stage]) -> str:
-    """Which functions, in which order and form: equal for queries that make the same of a volume."""
+def identity_of(stages: Sequence[Stage], *, strict: bool = True) -> str:
+    """Which functions, in which order and form: equal for queries that make the same of a volume.
+
+    Raises `TransformError` for a function that cannot be told from another; with `strict=False` it is
+    "unknown", which equals nothing.
+    """
     parts = []
     for stage in stages:
         if isinstance(stage, FilterStage):
             text = str(stage.expression)
             parts.append(f"filter#{hashlib.sha256(text.encode()).hexdigest()[:12]}")
-        else:
-            form = "" if stage.form == "numpy" else f":{stage.form}"
-            parts.append(function_identity(stage.fn) + form)
+            continue
+        form = "" if stage.form == "numpy" else f":{stage.form}"
+        try:
+            identity = function_identity(stage.fn, stage.version)
+        except TransformError:
+            if strict:
+                raise
+            identity = f"{function_name(stage.fn)}#unknown"
+        parts.append(identity + form)
     return " | ".join(parts)

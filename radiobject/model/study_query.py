@@ -45,7 +45,7 @@ class StudyQuery:
     def __init__(self, view: StudyView, queries: Mapping[str, tuple[Step, ...]] | None = None) -> None:
         self._view, self._queries = view, dict(queries or {})
         self.failures: list[Failure] = []
-        """What went wrong in the last `write` with `errors="collect"`."""
+        """What went wrong in the last run with `errors="collect"`."""
 
     def _on(self, view: StudyView) -> StudyQuery:
         return StudyQuery(view, self._queries)
@@ -128,7 +128,14 @@ class StudyQuery:
     def iter_volumes(self, collection: str | None = None, **how: Unpack[How]) -> Iterator[Volume]:
         """The volumes one by one: of one collection, or collection by collection."""
         names = self._view.collection_names if collection is None else (collection,)
-        return (v for name in names for v in self.collection(name).iter_volumes(**how))
+        self.failures = []
+        return self._volumes(names, how)
+
+    def _volumes(self, names: Sequence[str], how: How) -> Iterator[Volume]:
+        for name in names:
+            query = self.collection(name)
+            yield from query.iter_volumes(**how)
+            self.failures += query.failures
 
     def iter_batches(
         self, n: int, collection: str | None = None, **how: Unpack[How]
@@ -152,7 +159,7 @@ class StudyQuery:
         Collections without a function are copied byte for byte; see `LazyQuery.write` for the others.
         """
         storage, execution = Storage(Location(uri, storage_options)), Execution(**how)
-        self.failures.clear()
+        self.failures = []
         queries = {name: self.collection(name) for name in self._view.collection_names}
         if not queries:
             raise UnknownIdError("write of a query", expected="at least one collection", got="none")
@@ -173,7 +180,7 @@ class StudyQuery:
             if query.computes:
                 place = Place(storage, backend=backend, finish=finish)
                 derive(
-                    query._origin(), name, place, write=write, resume=resume, how=execution,
+                    query._origin(strict=resume), name, place, write=write, resume=resume, how=execution,
                     failures=self.failures,
                 )  # fmt: skip
             else:

@@ -333,9 +333,18 @@ class StudyView:
         # only reached for what is no attribute; underscored names must not look for a study (pickle, copy)
         if not name.startswith("_") and name in self.collection_names:
             return self.collection(name)
-        raise AttributeError(f"RadiObject has no attribute or collection {name!r}")
+        raise AttributeError(
+            f"RadiObject has no attribute or collection {name!r}; collections: {list(self.collection_names)}"
+            if not name.startswith("_")
+            else name
+        )
 
     def __getitem__(self, subject: str) -> Self:
+        if isinstance(subject, str) and subject in self.collection_names and subject not in self.index:
+            raise UnknownIdError(
+                f"subject {subject!r}", expected="a subject id", got="the name of a collection",
+                hint=f"Write radi.{subject} or radi.collection({subject!r}).",
+            )  # fmt: skip
         return self.loc[subject]
 
     def __len__(self) -> int:

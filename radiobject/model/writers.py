@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -230,27 +231,31 @@ def write_volumes(
 ) -> VolumeCollection:
     """Volumes that are at hand as a study of one collection; see `VolumeCollection.from_volumes`."""
     name = name or "volume"
-    given: list[tuple[str, Volume]] = []
+    table = pa.table({"obs_id": pa.array([], pa.string())}) if obs is None else to_arrow(obs, "obs", "obs_id")
+    rows = {row.pop("obs_id"): row for row in table.to_pylist()}
+    schema = {f.name: f.type for f in table.schema if f.name not in ("obs_id", "obs_subject_id")}
+    # one at a time: what comes from a query is made when it is asked for, and need not fit into memory
+    coming = _named(volumes, name)
+    first = next(coming, None)
+    settled = kind or ("image" if first is None else first[1].meta.kind)
+    with VolumeCollectionWriter(uri, obs_schema=schema, name=name, kind=settled, **options) as writer:
+        for obs_id, vol in itertools.chain([] if first is None else [first], coming):
+            attrs = rows.pop(obs_id, {})
+            subject = attrs.pop("obs_subject_id", None) or vol.obs_subject_id or obs_id
+            writer.write_volume(vol, obs_id, subject, **attrs)
+        if rows:
+            raise MetadataError("obs", expected="rows for the volumes only", got=f"{sorted(rows)[:5]}")
+    return writer.collection
+
+
+def _named(volumes: Iterable[Volume | tuple[str, Volume]], name: str) -> Iterator[tuple[str, Volume]]:
     for number, entry in enumerate(volumes):
         obs_id, vol = entry if isinstance(entry, tuple) and len(entry) == 2 else ("", entry)
         if not isinstance(vol, Volume) or not isinstance(obs_id, str):
             raise MetadataError(
                 f"volumes[{number}]", expected="(obs_id as text, Volume), or a Volume", got=repr(entry)[:80]
             )
-        given.append((obs_id or vol.obs_id or f"{name}-{number}", vol))
-    table = pa.table({"obs_id": pa.array([], pa.string())}) if obs is None else to_arrow(obs, "obs", "obs_id")
-    rows = {row.pop("obs_id"): row for row in table.to_pylist()}
-    if unknown := sorted(rows.keys() - {obs_id for obs_id, _ in given}):
-        raise MetadataError("obs", expected="rows for the volumes only", got=f"{unknown[:5]}")
-    schema = {f.name: f.type for f in table.schema if f.name not in ("obs_id", "obs_subject_id")}
-    kinds = {vol.meta.kind for _, vol in given}
-    settled = kind or ("label" if kinds == {"label"} else "image")
-    with VolumeCollectionWriter(uri, obs_schema=schema, name=name, kind=settled, **options) as writer:
-        for obs_id, vol in given:
-            attrs = dict(rows.get(obs_id, {}))
-            subject = attrs.pop("obs_subject_id", None) or vol.obs_subject_id or obs_id
-            writer.write_volume(vol, obs_id, subject, **attrs)
-    return writer.collection
+        yield obs_id or vol.obs_id or f"{name}-{number}", vol
 
 
 def _committed(run: Run, writers: Sequence[CollectionWriter], subjects: pa.Table | None) -> Study:

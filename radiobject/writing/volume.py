@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from radiobject.backends.base import ArraySpec, Backend, Level, StoredVolume, plan_array
 from radiobject.config import WriteConfig
-from radiobject.errors import MetadataError
 from radiobject.format.exclusive import ensure_group
 from radiobject.format.layout import geometry_shape, volume_path
 from radiobject.format.meta import Kind, VolumeMeta, row_text
@@ -21,7 +20,7 @@ from radiobject.writing.loaded import Loaded, with_scaled_dtype
 from radiobject.writing.statistics import Statistics, volume_statistics
 from radiobject.writing.thumbnail import thumbnail_jpeg
 
-__all__ = ["Named", "Naming", "Target", "check_collection_name", "store", "write_volume"]
+__all__ = ["Named", "Naming", "Target", "store", "write_volume"]
 
 
 class Named(Protocol):
@@ -62,12 +61,6 @@ class Target:
     paths: Mapping[str, str]
     kinds: Mapping[str, Kind]
     write: WriteConfig
-
-
-def check_collection_name(name: object) -> None:
-    """Raise `MetadataError` for what cannot be a collection's name."""
-    if not isinstance(name, str) or not name or name.startswith("_"):
-        raise MetadataError("collection", expected="collection names as text, no leading _", got=repr(name))
 
 
 def write_volume(loaded: Loaded, source: Named, target: Target) -> dict[str, Any]:

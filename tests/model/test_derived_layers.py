@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
+import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from radiobject import RadiObject, measure
-from radiobject.errors import AlignmentError, DuplicateIdError, SelectionError, TransformError, ViewError
+from radiobject.errors import (
+    AlignmentError,
+    ConflictError,
+    DuplicateIdError,
+    MetadataError,
+    SelectionError,
+    TransformError,
+    ViewError,
+)
 from radiobject.format import catalog
 from radiobject.model.provenance import function_identity, function_name
 
@@ -26,27 +37,22 @@ def double(volume, row):
     return volume * FACTOR
 
 
-def counted(called: list[str]):
-    # a list is part of what the function closes over, and it changes: the identity must not
+def counted(folder: Path):
+    """Doubles, and leaves a file for each volume that it was called for."""
+
     def fn(volume, row):
-        log(row.name)
+        (folder / row.name).touch()
         return volume * 2
 
-    log = Log(called)
     return fn
 
 
-class Log:
-    def __init__(self, to: list[str]) -> None:
-        self._to = to
-
-    def __call__(self, name: str) -> None:
-        self._to.append(name)
-
-    def __getattr__(self, name: str) -> str:  # what it holds is no part of what it is
-        raise AttributeError(name)
-
-    __slots__ = ("_to",)
+def calls(folder: Path) -> list[str]:
+    """The volumes of the calls since the last time."""
+    found = sorted(folder.iterdir())
+    for file in found:
+        file.unlink()
+    return [file.name for file in found]
 
 
 def test_a_derived_layer_is_a_collection_of_the_study_that_knows_its_parents(radi) -> None:
@@ -63,21 +69,143 @@ def test_a_derived_layer_is_a_collection_of_the_study_that_knows_its_parents(rad
     assert radi.validate("full").ok
 
 
-def test_again_after_an_append_it_computes_only_what_is_new(radi) -> None:
-    called: list[str] = []
-    fn = counted(called)
+def test_again_after_an_append_it_computes_only_what_is_new(radi, tmp_path: Path) -> None:
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    fn = counted(folder)
     radi.add_collection("double", radi.T1w.lazy().map(fn))
     version = radi.version
     radi.add_collection("double", radi.T1w.lazy().map(fn))
     assert radi.version == version  # nothing new, no version
-    radi.append({"T1w": [((np.full((6, 5, 4), 9, "i2"), np.eye(4)), "new")]}, {"obs_subject_id": ["new"]})
-    called.clear()
+    radi.append({"T1w": [(ramp(9), "new")]}, {"obs_subject_id": ["new"]})
+    calls(folder)
     with measure() as m:
         radi.add_collection("double", radi.T1w.lazy().map(fn))
-    assert called == ["new_T1w"]
+    assert calls(folder) == ["new_T1w"]
     assert m["chunks_decoded"] == 1
     assert radi.double.obs_ids[-1] == "new_double"
     assert radi.double.obs.read()["parent_version"].tolist() == [1, 1, 1, version + 1]
+
+
+def ramp(value: int):
+    return np.full((6, 5, 4), value, "i2"), np.eye(4)
+
+
+def test_a_layer_goes_on_after_a_collection_was_renamed(radi, tmp_path: Path) -> None:
+    radi.add_collection("double", radi.T1w.lazy().map(double))
+    ids = radi.double.obs_ids
+    radi.rename_collection("T1w", "anat").rename_collection("double", "twice")
+    version = radi.version
+    radi.add_collection("twice", radi.anat.lazy().map(double))
+    assert (radi.version, radi.twice.obs_ids) == (version, ids)
+    radi.append({"anat": [(ramp(9), "new")]}, {"obs_subject_id": ["new"]})
+    radi.add_collection("twice", radi.anat.lazy().map(double))
+    assert radi.twice.obs_ids == [*ids, "new_twice"]
+
+
+def test_a_layer_has_one_source_that_is_not_itself(radi) -> None:
+    radi.add_collection("double", radi.T1w.lazy().map(double))
+    with pytest.raises(SelectionError, match="itself"):
+        radi.add_collection("double", radi.double.lazy().map(double))
+    with pytest.raises(DuplicateIdError, match="sub-03_double"):
+        radi.add_collection("double", radi.seg.lazy().map(double), kind="image")
+
+
+def test_a_query_of_an_older_version_is_refused(radi) -> None:
+    query = radi.T1w.lazy().map(double)
+    radi.append({"T1w": [(ramp(9), "new")]}, {"obs_subject_id": ["new"]})
+    with pytest.raises(SelectionError, match=r"version 1.*this handle"):
+        radi.add_collection("double", query)
+    view = radi.T1w.head(1)
+    radi.delete(subjects="sub-03")
+    with pytest.raises(SelectionError, match="version 2"):
+        radi.add_collection("copy", view)
+    assert "sub-03" not in radi.obs_subject_ids
+
+
+def test_a_parent_that_is_deleted_meanwhile_is_a_conflict(radi) -> None:
+    other = RadiObject(radi.uri)
+    radi.delete(obs_ids="sub-01_T1w")
+    with pytest.raises(ConflictError, match="sub-01_T1w"):
+        other.add_collection("double", other.T1w.lazy().map(double))
+
+
+def test_two_layers_of_one_name_are_a_conflict(radi, study, tmp_path: Path) -> None:
+    apart = study({"CT": {"a": np.full((3, 3, 3), 7, "i2")}}, uri=tmp_path / "apart")
+    other = RadiObject(radi.uri)
+    radi.add_collection("norm", radi.T1w.lazy().map(double))
+    with pytest.raises(ConflictError, match="'norm'"):
+        other.add_collection("norm", apart.CT)
+
+
+def test_a_subject_that_two_studies_tell_apart_is_refused(radi, study, tmp_path: Path) -> None:
+    apart = study(
+        {"CT": {"sub-01": np.full((3, 3, 3), 7, "i2")}},
+        {"obs_subject_id": ["sub-01"], "age": [41]}, uri=tmp_path / "apart",
+    )  # fmt: skip
+    for source in (apart.CT, apart.CT.lazy().map(double)):
+        with pytest.raises(MetadataError, match="'sub-01' column 'age'"):
+            radi.add_collection("CT", source)
+
+
+def test_failures_of_another_run_are_not_listed(radi) -> None:
+    def picky(volume, row):
+        if row["age"] == 40:
+            raise ValueError("no")
+        return volume
+
+    eager = radi.T1w.map(picky, errors="collect")
+    radi.add_collection("picked", eager)
+    assert radi.picked.obs_ids == ["sub-03_picked", "sub-02_picked"]
+    query = radi.T1w.lazy().map(picky)
+    list(query.iter_volumes(errors="collect"))
+    radi.add_collection("again", query, errors="collect")
+    assert len(query.failures) == 1
+    assert radi.ledger.read(filter="collection == 'again'")["obs_id"].tolist() == ["sub-01_T1w"]
+    whole = radi.lazy().map(picky, "T1w")
+    assert len(list(whole.iter_volumes("T1w", errors="collect"))) == 2
+    assert [f.obs_ids for f in whole.failures] == [("sub-01_T1w",)]
+
+
+def test_a_name_that_ingest_takes_for_labels_makes_labels(radi) -> None:
+    radi.add_collection("brain_mask", radi.T1w.lazy().map(lambda v, row: v > 1))
+    assert radi.brain_mask.kind == "label"
+    assert radi.add_collection("as_labels", radi.T1w.lazy(), kind="label").as_labels.kind == "label"
+
+
+def test_scaled_values_become_labels_as_they_are_read(make_nifti, tmp_path: Path) -> None:
+    fields = {"scl_slope": 2.0, "scl_inter": 5.0}
+    (tmp_path / "ct.nii").write_bytes(make_nifti(np.ones((3, 3, 3), "i2"), fields=fields))
+    radi = RadiObject.from_niftis(tmp_path / "study", {"CT": str(tmp_path / "ct.nii")})
+    for form in ("numpy", "volume"):
+        radi.add_collection(f"as_{form}", radi.CT.lazy().map(lambda v, row: v, format=form), kind="label")
+        assert int(radi.collection(f"as_{form}").iloc[0][0, 0, 0]) == 7
+
+
+def test_categories_keep_their_order_and_none_clears(study) -> None:
+    grades = pd.Categorical(["low", "high", "mid"], categories=["low", "mid", "high"], ordered=True)
+    frame = pd.DataFrame(
+        {"obs_subject_id": ["sub-01", "sub-02", "sub-03"], "grade": grades, "note": ["a", "b", "c"]}
+    )
+    radi = study(None, META, obs={"T1w": frame})
+
+    def said(volume, row):
+        return volume, {"grade": "high", "note": None} if row["age"] == 40 else {}
+
+    radi.add_collection("graded", radi.T1w.lazy().map(said))
+    rows = radi.graded.obs.read(["grade", "note"])
+    assert rows["grade"].cat.categories.tolist() == ["low", "mid", "high"]
+    assert rows["grade"].cat.ordered
+    assert rows["grade"].tolist() == ["mid", "high", "high"]
+    assert rows["note"].isna().tolist() == [False, True, False]
+
+
+def test_a_late_filter_that_keeps_nothing_new_makes_no_version(radi) -> None:
+    query = radi.T1w.lazy().map(lambda v, row: (v, {"level": float(v.max())})).filter("level > 1.5")
+    radi.add_collection("bright", query)
+    version = radi.version
+    query = radi.T1w.lazy().map(lambda v, row: (v, {"level": float(v.max())})).filter("level > 1.5")
+    assert radi.add_collection("bright", query).version <= version + 1
 
 
 def test_a_replaced_parent_is_computed_anew(radi) -> None:
@@ -95,18 +223,64 @@ def test_another_function_makes_everything_anew(radi) -> None:
     assert [int(v[0, 0, 0]) for v in radi.double] == [9, 3, 6]
 
 
-def test_functions_are_told_apart_by_what_they_do(monkeypatch) -> None:
-    def made(n):
-        return lambda v, row: v * n
+def scaled(v):
+    return v * FACTOR
 
-    assert function_identity(made(2)) == function_identity(made(2))
-    assert function_identity(made(2)) != function_identity(made(3))
-    assert function_identity(functools.partial(pow, 2)) != function_identity(functools.partial(pow, 3))
-    before = function_identity(double)
+
+def uses_a_function_in_a_comprehension(v, row):
+    return np.stack([scaled(plane) for plane in v])
+
+
+class Slotted:
+    __slots__ = ("factor",)
+
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def __call__(self, v, row):
+        return v * self.factor
+
+
+HELD = [
+    (np.float32(2), np.float32(3)),
+    (np.arange(3), np.arange(3) * 2),
+    (slice(1), slice(2)),
+    (Path("a"), Path("b")),
+    (datetime.date(2026, 1, 1), datetime.date(2026, 1, 2)),
+    (pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]})),
+    (min, max),
+    (np.add, np.subtract),
+    ({1, 2}, {1, 3}),
+    (Slotted(2), Slotted(3)),
+    (functools.partial(scaled, v=1), functools.partial(scaled, v=2)),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), HELD, ids=[type(a).__name__ for a, _ in HELD])
+def test_functions_that_hold_different_things_are_different(one, other) -> None:
+    def holding(value):
+        return lambda v, row: v * value
+
+    assert function_identity(holding(one)) == function_identity(holding(one))
+    assert function_identity(holding(one)) != function_identity(holding(other))
+
+
+def test_functions_are_told_apart_by_what_they_do(monkeypatch) -> None:
+    one, other = (lambda v, row: v * 2), (lambda v, row: v * 3)
+    assert function_identity(one) != function_identity(other)
+    lines = [
+        lambda v, row: v
+        * 2,
+        lambda v, row: v
+        * 3,
+    ]  # fmt: skip
+    assert function_identity(lines[0]) != function_identity(lines[1])
+    before = function_identity(double), function_identity(uses_a_function_in_a_comprehension)
     monkeypatch.setitem(globals(), "FACTOR", 3)
-    assert function_identity(double) != before
+    assert function_identity(double) != before[0]
+    assert function_identity(uses_a_function_in_a_comprehension) != before[1]
     assert function_name(np.log) == "numpy.log"
-    assert function_name(functools.partial(double, 1)).startswith("partial(")
+    assert function_name(functools.partial(double, 1)) == f"partial({__name__}.double)"
 
     def calls_itself(v, row):
         return calls_itself(v, row)
@@ -114,9 +288,24 @@ def test_functions_are_told_apart_by_what_they_do(monkeypatch) -> None:
     assert function_identity(calls_itself) == function_identity(calls_itself)
 
 
-def test_an_interrupted_layer_is_completed(radi, tmp_path: Path) -> None:
-    called: list[str] = []
+def test_a_function_that_cannot_be_told_from_another_wants_a_version(radi, tmp_path: Path) -> None:
+    lock = threading.Lock()
 
+    def guarded(volume, row):
+        with lock:
+            return volume * 2
+
+    with pytest.raises(TransformError, match=r"guarded holds a _thread\.lock.*version="):
+        radi.add_collection("double", radi.T1w.lazy().map(guarded))
+    radi.add_collection("double", radi.T1w.lazy().map(guarded, version="1"))
+    version = radi.version
+    assert radi.add_collection("double", radi.T1w.lazy().map(guarded, version="1")).version == version
+    assert radi.add_collection("double", radi.T1w.lazy().map(guarded, version="2")).version > version
+    # a study of its own is written whole, whatever the function is
+    assert len(radi.T1w.lazy().map(guarded).write(tmp_path / "out")) == 3
+
+
+def test_an_interrupted_layer_is_completed(radi, tmp_path: Path) -> None:
     def fails_at_the_last(volume, row):
         if row["age"] == 55 and not (tmp_path / "mended").exists():
             raise ValueError("disk full")
@@ -134,12 +323,9 @@ def test_an_interrupted_layer_is_completed(radi, tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.glob("called-*")] == ["called-sub-02_T1w"]
     assert [int(v[0, 0, 0]) for v in radi.double] == [6, 2, 4]
     assert radi.validate("full").ok
-    assert not called
 
 
 def test_what_functions_add_survives_a_resume_with_its_type(radi, tmp_path: Path) -> None:
-    import datetime
-
     when = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
     def add(volume, row):

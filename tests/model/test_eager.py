@@ -127,3 +127,25 @@ def test_wrong_arguments_are_told(radi) -> None:
         radi.T1w.map(lambda v, row: v, format="jax")
     with pytest.raises(ConfigError, match="batch_size"):
         radi.T1w.map_batches(lambda batch: batch, 0)
+
+
+def test_volumes_in_memory_count_and_are_mapped_too(study) -> None:
+    radi = study({"T1w": {s: np.full((64, 64, 64), n, "f4") for n, s in enumerate("abcd")}})
+    with configure(read=ReadConfig(memory_budget_mb=2)):
+        query = radi.T1w.map(lambda v, row: Volume.from_numpy(v + 1, row["affine"]))
+    assert [isinstance(v.array, np.memmap) for v in query] == [False, False, True, True]
+    assert [float(v[0, 0, 0]) for v in query] == [1.0, 2.0, 3.0, 4.0]
+    assert [float(v[0, 0, 0]) for v in query[2:]] == [3.0, 4.0]
+
+
+def test_another_try_begins_with_what_the_first_one_got(radi) -> None:
+    tries: dict[str, int] = {}
+
+    def flaky(volume, row):
+        volume += 1
+        tries[row.name] = tries.get(row.name, 0) + 1
+        if tries[row.name] == 1:
+            raise OSError("busy")
+        return volume
+
+    assert [int(v.max()) for v in radi.T1w.map(lambda v, row: v).map(flaky, retries=1)] == [4, 2, 3]

@@ -439,3 +439,43 @@ def test_the_same_query_on_every_backend(backend) -> None:
     assert [int(v[0, 0, 0]) for v in made] == [0, 2, 4]
     assert made.obs.read()["mean"].tolist() == [0.0, 1.0, 2.0]
     assert RadiObject(backend.uri("out")).validate("full").ok
+
+
+def test_a_volume_that_a_function_made_says_nothing_of_its_parent(radi) -> None:
+    made = next(radi.T1w.lazy().map(lambda v, row: v * 10).iter_volumes())
+    assert made.get_statistics()["mean"] == 30.0
+    assert "intensity_mean" not in made.metadata
+    seen = {}
+
+    def crop(volume, row):
+        return volume[:4], {"affine": np.diag([3.0, 1, 1, 1])}
+
+    def look(volume, row):
+        seen.update(row.to_dict())
+        return volume
+
+    cropped = radi.T1w.lazy().map(crop).map(look)
+    cropped.head(1).to_numpy_stack()
+    assert (seen["dim_x"], seen["spacing_x"], seen["affine"][0, 0]) == (4, 3.0, 3.0)
+    assert radi.T1w.lazy().map(crop).filter("dim_x == 4").count() == 3
+
+
+def test_an_affine_beside_what_has_its_own_is_refused(radi) -> None:
+    for form in ("volume", "nibabel"):
+        with pytest.raises(GeometryError, match="has its own"):
+            radi.T1w.lazy().map(lambda v, row: (v, {"affine": np.eye(4)}), format=form).to_numpy_stack()
+
+
+def test_a_function_of_other_arguments_is_told_what_it_gets(radi) -> None:
+    with pytest.raises(TransformError, match=r"takes \(volume, obs_row\)"):
+        radi.T1w.lazy().map(lambda v: v).to_numpy_stack()
+
+
+def test_asking_whether_a_query_selects_anything_runs_nothing(radi) -> None:
+    def never(volume, row):
+        raise AssertionError("called")
+
+    assert radi.T1w.lazy().map(never).filter("age > 0")
+    assert not radi.T1w.lazy().filter("age > 999").map(never)
+    with pytest.raises(ConfigError, match="executor"):
+        radi.T1w.lazy().count(executor="thread")

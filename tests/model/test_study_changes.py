@@ -210,3 +210,19 @@ def test_samples_repeat_with_their_seed_and_keep_order(uri: str, pick: Callable[
     assert list(one.index) == [i for i in thing.index if i in one.index]
     assert len(thing.sample(99)) == len(thing)
     assert list(thing.tail(1).index) == [thing.index[2]]
+
+
+def test_a_deleted_subject_does_not_come_back_by_an_older_handle(study) -> None:
+    radi = study()
+    radi.split({"a": 0.5, "b": 0.5})
+    older = RadiObject(radi.uri)
+    radi.delete(subjects="sub-01")
+    with pytest.raises(ConflictError, match="sub-01"):
+        older.split({"a": 0.5, "b": 0.5})
+    assert RadiObject(radi.uri).obs_subject_ids == ["sub-03", "sub-02"]
+
+
+@pytest.mark.parametrize("name", ["", "_x", 5])
+def test_a_collection_is_not_renamed_to_what_is_no_name(study, name) -> None:
+    with pytest.raises(MetadataError, match="collection names"):
+        study().rename_collection("T1w", name)
