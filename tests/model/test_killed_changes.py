@@ -150,6 +150,7 @@ class Rounds:
     def __init__(self, dice: random.Random, cohort: Cohort) -> None:
         self._dice, self._cohort, self._number = dice, cohort, 0
         self.parent = "T1w"
+        self._derived: dict[str, str] = {}
 
     def next(self, state: State) -> tuple[str, dict[str, Any], State]:
         """A change, its arguments, and the state after it."""
@@ -182,7 +183,9 @@ class Rounds:
             for name in [k for k in after if k != "subjects"]:
                 after[name] = {i: v for i, v in after[name].items() if i.split("_")[0] != gone}
             return what, {"subjects": [gone]}, after
-        made = {derived_id(i, self.parent, "double"): v * 2 for i, v in held.items()}
+        for i in held:  # a volume keeps the id that it was given under an earlier name of the collection
+            self._derived.setdefault(i, derived_id(i, self.parent, "double"))
+        made = {self._derived[i]: v * 2 for i, v in held.items()}
         after["double"] = {**after.get("double", {}), **made}
         return what, {"parent": self.parent}, after
 
