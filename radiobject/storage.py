@@ -6,7 +6,6 @@ promise; everything else goes by fsspec.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import secrets
@@ -29,6 +28,7 @@ from radiobject.errors import (
     StorageFullError,
     StorageReadOnlyError,
 )
+from radiobject.local_disk import LEFTOVER, create_file, sync_folder, syncfs
 from radiobject.location import Location
 
 __all__ = ["ObjectInfo", "Storage", "check_key"]
@@ -173,7 +173,7 @@ class Storage:
         return self._call(
             "create",
             key,
-            lambda path: _create_local(path, data),
+            lambda path: create_file(path, data),
             lambda fs, path: _create_remote(fs, path, data),
         )
 
@@ -207,16 +207,21 @@ class Storage:
         return sorted(found, key=lambda info: info.key)
 
     def is_empty(self) -> bool:
-        """Whether nothing stands at the location itself; looks no deeper than one level."""
+        """Whether nothing stands here but what a killed writer left; looks no deeper than one level."""
+
+        def is_litter(name: str) -> bool:
+            # a probe of the store's promises, or the study document before it had its name
+            return name == "transactions" or LEFTOVER.fullmatch(name) is not None
 
         def local(path: str) -> bool:
             if os.path.lexists(path) and not os.path.isdir(path):
                 return False
             with os.scandir(path) as entries:
-                return next(entries, None) is None
+                return all(is_litter(entry.name) for entry in entries)
 
         def remote(fs: Any, path: str) -> bool:
-            return all(name.strip("/") == path.strip("/") for name in fs.ls(path, detail=False))
+            below = [n.rstrip("/") for n in fs.ls(path, detail=False) if n.strip("/") != path.strip("/")]
+            return all(is_litter(name.rpartition("/")[2]) for name in below)
 
         try:
             return self._call("list", "", local, remote)
@@ -238,7 +243,7 @@ class Storage:
         if not self.location.is_local:
             return
 
-        self._call("sync", "", lambda path: _sync_folder(path, _syncfs), lambda fs, path: None)
+        self._call("sync", "", lambda path: sync_folder(path, syncfs), lambda fs, path: None)
 
     def _call(
         self, operation: str, key: str, local: Callable[[str], T], remote: Callable[[Any, str], T]
@@ -285,63 +290,6 @@ def _mapped(where: str, *, writing: bool = False) -> Iterator[None]:
         raise StorageError(where, got=f"{type(error).__name__}: {error}") from error
 
 
-def _create_local(path: str, data: bytes) -> bool:
-    folder = os.path.dirname(path)
-    _make_folder(folder)
-    temporary = f"{path}.{secrets.token_hex(8)}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            _link_new(temporary, path)
-        except FileExistsError:
-            return False
-    finally:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-    _sync_folder(folder)
-    return True
-
-
-def _make_folder(folder: str) -> None:
-    """A folder that is there after a power cut: its own entry stands in its parent."""
-    missing = []
-    while not os.path.isdir(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    for made in reversed(missing):
-        os.makedirs(made, exist_ok=True)
-        _sync_folder(os.path.dirname(made))
-
-
-def _sync_folder(folder: str, sync: Callable[[int], None] = os.fsync) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        sync(handle)
-    finally:
-        os.close(handle)
-
-
-def _link_new(temporary: str, path: str) -> None:
-    """Give the temporary file its name unless the name is taken (then FileExistsError)."""
-    try:
-        os.link(temporary, path)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-            raise
-        # some FUSE and network mounts have no links; the kernel's exclusive rename does the same
-        rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-        at_cwd, no_replace = -100, 1
-        if rename is None:
-            raise
-        if rename(at_cwd, os.fsencode(temporary), at_cwd, os.fsencode(path), no_replace) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), path) from error
-
-
 def _create_remote(fs: Any, path: str, data: bytes) -> bool:
     try:
         fs.pipe_file(path, data, mode="create")
@@ -359,16 +307,6 @@ def _size_remote(fs: Any, path: str) -> int:
         if path.startswith(("http://", "https://")) and getattr(cause, "status", None) not in _ABSENT:
             raise OSError(f"no answer: {type(cause).__name__}: {cause}") from error
         raise
-
-
-def _syncfs(descriptor: int) -> None:
-    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if call is None:
-        os.sync()
-        return
-    if call(descriptor) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
 
 
 def _walk(top: str, prefix: str) -> Iterator[ObjectInfo]:

@@ -16,7 +16,7 @@ ROOT = Path(radiobject.__file__).parent
 # One line a storey: a module may import from storeys below it, and from those before it in its own line.
 STOREYS = [
     ["errors", "conflict", "moved", "frozen", "s3", "forking", "config", "measuring", "location", "workers",
-     "executor", "storage"],
+     "executor", "local_disk", "storage"],
     ["geometry", "geometry.box", "geometry.affine", "geometry.planes", "geometry.resample"],
     ["backends.base", "backends.memory", "backends.zarr", "backends.tiledb", "backends"],
     ["format", "format.meta", "format.layout", "format.ome", "format.schema", "format.pruning",

@@ -94,7 +94,7 @@ def test_creating_makes_the_new_folders_durable_too(tmp_path: Path, monkeypatch:
     synced: list[str] = []
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
-    monkeypatch.setattr("radiobject.storage._sync_folder.__defaults__", (lambda fd: os.fsync(fd),))
+    monkeypatch.setattr("radiobject.local_disk.sync_folder.__defaults__", (lambda fd: os.fsync(fd),))
     Storage(Location(tmp_path)).create("versions/deep/1.json", b"x")
     for folder in (tmp_path, tmp_path / "versions", tmp_path / "versions/deep"):
         assert str(folder) in synced
@@ -137,3 +137,13 @@ def test_no_secret_travels_in_a_pickle_and_the_endpoint_does() -> None:
 def test_a_chained_url_is_refused_and_not_taken_for_a_path() -> None:
     with pytest.raises(ConfigError, match="chain"):
         RadiObject("simplecache::s3://bucket/study")
+
+
+@pytest.mark.parametrize("name", ["zarr.json.0123456789abcdef.tmp", "transactions/probe-1"])
+def test_what_a_killed_creator_left_keeps_nobody_from_creating(tmp_path: Path, name: str) -> None:
+    place = tmp_path / "study"
+    (place / name).parent.mkdir(parents=True)
+    (place / name).touch()
+    assert Storage(Location(place)).is_empty()
+    (place / "notes.txt").touch()
+    assert not Storage(Location(place)).is_empty()
