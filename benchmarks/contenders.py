@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 import time
 import zlib
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 from numcodecs import Blosc, blosc
+from upstream_env import interpreter
 
 from radiobject import RadiObject, ReadConfig, configure
 
@@ -41,8 +40,6 @@ __all__ = [
 
 Box = tuple[tuple[int, int], ...]
 """(start, stop) along x, y, z."""
-
-UPSTREAM = "radiobject==0.1.1"
 
 
 class Contender(Protocol):
@@ -113,7 +110,7 @@ class Upstream:
 
     def __init__(self, environment: Path, uri: Path, paths: dict[str, Path]) -> None:
         self._process = subprocess.Popen(
-            [_interpreter(environment), str(Path(__file__).with_name("upstream_reads.py"))],
+            [str(interpreter(environment)), str(Path(__file__).with_name("upstream_reads.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -142,18 +139,6 @@ class Upstream:
             raise SystemExit(f"{self.name} ended with code {self._process.wait()}; its message is above")
         answer: dict[str, Any] = json.loads(line)
         return answer
-
-
-def _interpreter(environment: Path) -> str:
-    python = environment / "bin" / "python"
-    if not (environment / "ready").exists():
-        base = sys.executable if sys.version_info[:2] == (3, 11) else shutil.which("python3.11")
-        if base is None:
-            raise SystemExit("python3.11 is not on the PATH; pass --no-upstream to leave 0.1.1 out")
-        subprocess.run([base, "-m", "venv", "--clear", str(environment)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", UPSTREAM], check=True)
-        (environment / "ready").write_text(UPSTREAM)
-    return str(python)
 
 
 class Shard:

@@ -22,6 +22,7 @@ from data import GAIN, NOISE, SHAPE, Source, head, sources
 from machine import command_line, machine_line
 from rich.console import Console
 from rich.table import Table
+from upstream_env import ENVIRONMENT
 
 from radiobject import RadiObject, WriteConfig
 
@@ -46,13 +47,12 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    root = Path(__file__).resolve().parents[1]
     parser.add_argument("--work", type=Path, help="folder for about 1.5 GB of temporary files")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--rounds", type=int, default=15, help="rounds in which the peers take turns")
     parser.add_argument("--volumes", type=int, default=1000, help="volumes in the first-touch study")
     parser.add_argument("--no-upstream", action="store_true", help="leave PyPI radiobject 0.1.1 out")
-    parser.add_argument("--upstream-venv", type=Path, default=root / ".venv-upstream")
+    parser.add_argument("--upstream-venv", type=Path, default=ENVIRONMENT)
     return parser.parse_args()
 
 

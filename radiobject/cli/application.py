@@ -8,6 +8,7 @@ import typer
 
 from radiobject.cli.demo import demo
 from radiobject.cli.export import export
+from radiobject.cli.import_upstream import import_upstream
 from radiobject.cli.info import info
 from radiobject.cli.ingest import ingest
 from radiobject.cli.validate import validate
@@ -25,7 +26,7 @@ def application() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_common)
-    for command in (ingest, info, validate, export, demo):
+    for command in (ingest, import_upstream, info, validate, export, demo):
         app.command(no_args_is_help=command is not demo)(command)
     return app
 

@@ -285,7 +285,7 @@ def _check_objects(
         (f"{row['_path']}/{o['path']}", o)
         for _, row in rows
         for o in row["_objects"]
-        if not documents_only or o["path"].endswith(ROOT)
+        if not documents_only or o["path"].endswith(".json")
     ]
     with ThreadPoolExecutor(8) as pool:
         for key, wrong in pool.map(check, chosen):
