@@ -29,7 +29,8 @@ test-peers: .venv/.installed-viewer tests/peers/node_modules/.installed
 # The same tests of crashes, races and random histories, for much longer: 200 kills and more.
 chaos: $(READY)
 	RADIOBJECT_CHAOS_SECONDS=200 RADIOBJECT_EXAMPLES=300 RADIOBJECT_RACE_ROUNDS=200 $(BIN)/python -m pytest -q -s \
-		tests/format/test_race.py tests/format/test_two_writers.py tests/test_stateful.py --timeout=3600
+		tests/format/test_race.py tests/format/test_two_writers.py tests/model/test_killed_changes.py \
+		tests/test_stateful.py --timeout=3600
 
 lint: $(READY)
 	$(BIN)/ruff check .

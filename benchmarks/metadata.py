@@ -1,6 +1,6 @@
 """Questions to the tables of 100,000 subjects in 4 collections, and changes of them; pandas and pyarrow too.
 
-    python benchmarks/metadata.py                 # about two minutes, 0.3 GB of temporary files
+    python benchmarks/metadata.py                 # about a minute, 0.3 GB of temporary files
     python benchmarks/metadata.py --subjects 20000 --rounds 3 --appends 5
 
 "First" is asked of a study opened anew in a warm process: everything is read again, from the page cache.
