@@ -150,11 +150,14 @@ class Location:
         size = self.options.get("multipart_part_size_mb") if self.scheme == "s3" else None
         return {} if size is None else {"chunksize": size * 2**20}
 
-    def tiledb_config(self) -> dict[str, str]:
-        """TileDB's settings for this place: of S3 only, and those that the options name."""
+    def tiledb_config(self) -> dict[str, str] | None:
+        """TileDB's settings for this place: of S3 only, and those that the options name.
+
+        None when TileDB cannot express the options, such as a profile.
+        """
         if self.scheme != "s3":
             return {}
-        given = self.options
+        given, env = self.options, os.environ
         names = {
             "region": "region",
             "key": "aws_access_key_id",
@@ -162,10 +165,12 @@ class Location:
             "token": "aws_session_token",
             "max_parallel_ops": "max_parallel_ops",
         }
+        if not set(given) <= {*names, "anon", "endpoint_url", *_NAMED_S3}:
+            return None
         settings = {f"vfs.s3.{theirs}": str(given[ours]) for ours, theirs in names.items() if given.get(ours)}
         if given.get("anon"):
             settings["vfs.s3.no_sign_request"] = "true"
-        endpoint = given.get("endpoint_url")
+        endpoint = given.get("endpoint_url") or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
         if endpoint:
             parts = urlsplit(endpoint)
             settings["vfs.s3.scheme"] = parts.scheme

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,11 +16,13 @@ from radiobject.backends.base import DTYPES, ArraySpec, Level
 from radiobject.config import CompressionConfig
 from radiobject.errors import ConfigError, CorruptObjectError, FormatError
 
-__all__ = ["Manifest", "hint_of", "parse_hint"]
+__all__ = ["MANIFEST", "Manifest", "fragment_name", "hint_of", "parse_hint"]
 
+MANIFEST = "volume.json"
 FORMAT = "tiledb-volume-1"
 
 _MAX_LEVELS = 64
+_COMMIT = re.compile(r"__commits/__\d+_\d+_[0-9a-f]{32}_(\d+)\.wrt$")
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,63 @@ class Manifest:
         digest = hashlib.sha256(head + b"}").hexdigest()
         if not mark or tail != f'{digest}"}}'.encode():
             raise CorruptObjectError(where, expected="the bytes that were committed", got="others")
-        body = json.loads(head + b"}")
-        levels, extras = _checked(body, where)
-        files = {str(k): (int(v[0]), int(v[1])) for k, v in body["files"].items()}
-        return cls(levels, extras, body["attrs"], files)
+        try:
+            body = json.loads(head + b"}")
+            levels, extras = _checked(body, where)
+            files = {str(k): (int(size), int(crc)) for k, (size, crc) in body["files"].items()}
+            attrs = dict(body["attrs"])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(where, expected="the manifest of a volume", got=repr(error)) from error
+        found = cls(levels, extras, attrs, files)
+        found.check(where)
+        return found
+
+    def check(self, where: str) -> None:
+        """Refuse (`FormatError`) a manifest that does not name every file of every array and extra."""
+        wanted = {f"extras/{name}" for name in self.extras}
+        for level in self.levels:
+            wanted |= self._files_of(level, where)
+        if missing := sorted(wanted - self.files.keys()):
+            raise FormatError(where, expected="every file of every array", got=f"none named {missing[0]!r}")
+        for name, size in self.extras.items():
+            if self.files[f"extras/{name}"][0] != size:
+                raise FormatError(f"extra {name!r} of {where}", expected=f"{size} bytes", got="another size")
+
+    def _files_of(self, level: Level, where: str) -> set[str]:
+        """A schema, and one fragment a shard, named by the number of the shard."""
+        base = f"{level.path}/"
+        commits = {name for name in self.files if name.startswith(f"{base}__commits/")}
+        schemas = {name for name in self.files if name.startswith(f"{base}__schema/")}
+        versions = {found[1] for name in commits if (found := _COMMIT.search(name))}
+        if len(schemas) != 1 or len(versions) != 1:
+            raise FormatError(
+                f"{where}, level {level.path}",
+                expected="one schema, and fragments of one version of TileDB's format",
+                got=f"{len(schemas)} and {sorted(versions)}",
+            )
+        (version,) = versions
+        count = len(level.spec.shard_boxes())
+        fragments = [fragment_name(n, int(version)) for n in range(1, count + 1)]
+        wanted = {f"{base}__commits/{name}.wrt" for name in fragments}
+        if commits != wanted:
+            raise FormatError(
+                f"{where}, level {level.path}",
+                expected=f"fragments 1 to {count}",
+                got=f"{len(commits)} commits, {len(commits & wanted)} of them of these",
+            )
+        parts = ("a0.tdb", "__fragment_metadata.tdb")
+        return wanted | {f"{base}__fragments/{name}/{part}" for name in fragments for part in parts}
+
+
+def fragment_name(number: int, version: int) -> str:
+    """Name of the fragment of a shard, counted from 1, in a version of TileDB's format.
+
+    >>> fragment_name(3, 22)
+    '__3_3_00000000000000000000000000000003_22'
+    """
+    return f"__{number}_{number}_{number:032x}_{version}"
 
 
 def hint_of(levels: Sequence[Level], extras: Mapping[str, int]) -> str:
