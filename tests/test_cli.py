@@ -254,7 +254,53 @@ def test_demo_leaves_foreign_folders_alone(cli: Callable[..., Outcome], tmp_path
     assert (tmp_path / "study" / "thesis.txt").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("command", ["ingest", "info", "validate", "export", "demo"])
+def test_copy_swaps_the_backend_and_back(cli: Callable[..., Outcome], uri: str, tmp_path: Path) -> None:
+    pytest.importorskip("tiledb")
+    done = cli("copy", uri, tmp_path / "there", "--backend", "tiledb", "--message", "to compare")
+    assert (done.code, done.err) == (0, "")
+    assert "8 volumes of 3 subjects" in done.out
+    assert "(tiledb), version 1" in done.out
+    there = RadiObject(tmp_path / "there")
+    assert there.versions()[0]["message"] == "to compare"
+    back = cli("copy", tmp_path / "there", tmp_path / "back", "--backend", "zarr", "--json").json()
+    assert [c["backend"] for c in back["collections"]] == ["zarr", "zarr"]
+    for one, other in zip(RadiObject(uri).T1w, RadiObject(tmp_path / "back").T1w, strict=True):
+        np.testing.assert_array_equal(one[:], other[:])
+
+
+def test_copy_takes_a_part(cli: Callable[..., Outcome], uri: str, tmp_path: Path) -> None:
+    narrow = [
+        "--collection",
+        "T1w",
+        "--subject",
+        "sub-01",
+        "--subject",
+        "sub-02",
+        "--filter",
+        "dx == 'patient'",
+    ]
+    made = cli("copy", uri, tmp_path / "part", *narrow, "--workers", "1", "--version", "1", "--json").json()
+    (of_t1w,) = made["collections"]
+    kept = RadiObject(uri).loc[["sub-01", "sub-02"]].filter("dx == 'patient'")
+    assert 0 < len(kept) < 2
+    assert made["subjects"] == len(kept)
+    assert of_t1w["volumes"] == len(kept.T1w)
+    taken = cli("copy", uri, tmp_path / "part")
+    assert taken.code == 1
+    assert str(tmp_path / "part") in taken.err
+
+
+def test_an_unknown_backend_is_told_with_those_there_are(
+    cli: Callable[..., Outcome], uri: str, files: Cohort, tmp_path: Path
+) -> None:
+    for words in (["copy", uri, tmp_path / "x"], ["ingest", tmp_path / "x", *sources(files)]):
+        refused = cli(*words, "--backend", "hdf5")
+        assert refused.code == 1
+        assert "memory, tiledb, zarr" in refused.err
+        assert cli("info", tmp_path / "x").code == 1
+
+
+@pytest.mark.parametrize("command", ["ingest", "copy", "info", "validate", "export", "demo"])
 def test_help_has_an_example(cli: Callable[..., Outcome], command: str) -> None:
     shown = cli(command, "--help")
     assert shown.code == 0

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from radiobject.cli.copy import copy
 from radiobject.cli.demo import demo
 from radiobject.cli.export import export
 from radiobject.cli.import_upstream import import_upstream
@@ -26,7 +27,7 @@ def application() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_common)
-    for command in (ingest, import_upstream, info, validate, export, demo):
+    for command in (ingest, import_upstream, copy, info, validate, export, demo):
         app.command(no_args_is_help=command is not demo)(command)
     return app
 

@@ -70,6 +70,9 @@ def ingest(
         Preset | None,
         typer.Option(help="Compression of all collections; left out: fast for images, archive for labels."),
     ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="How voxels are stored: zarr (the default) or tiledb.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Files read and written at once.")] = None,
     validate_alignment: Annotated[
         bool, typer.Option("--validate-alignment", help="Require the same subjects in every collection.")
@@ -98,6 +101,7 @@ def ingest(
         write=None if preset is None else WriteConfig.preset(preset.value),
         errors=errors.value,
         resume=resume,
+        backend=backend,
         workers=workers,
         message=message,
         storage_options=storage_options(storage_option),

@@ -21,6 +21,7 @@ __all__ = [
     "MAX_PARTS",
     "NewColumn",
     "check_join",
+    "column_as",
     "compacted",
     "differing",
     "differing_rows",
@@ -102,16 +103,16 @@ def _exchanged(
     picks = pc.coalesce(pc.add(found, old.num_rows), pa.array(np.arange(old.num_rows, dtype=np.int32)))
     columns = []
     for field in schema:
-        kept = _column(old, field)
+        kept = column_as(old, field)
         if field.name in fresh.schema.names or not merge:
             # codes of one category differ between the two: concatenation gives them one list of categories
-            both = [kept.combine_chunks(), _column(fresh, field).combine_chunks()]
+            both = [kept.combine_chunks(), column_as(fresh, field).combine_chunks()]
             kept = pa.concat_arrays(both).take(picks)
         columns.append(kept)
     return pa.table(columns, schema=schema)
 
 
-def _column(rows: pa.Table, field: pa.Field) -> pa.ChunkedArray:
+def column_as(rows: pa.Table, field: pa.Field) -> pa.ChunkedArray:
     """A column in the type of `field`, null where the rows do not have it."""
     if field.name not in rows.schema.names:
         return pa.chunked_array([pa.nulls(rows.num_rows, field.type)])

@@ -120,7 +120,7 @@ def ingest(
     subjects = subject_rows(given, sources, base)
     kinds, label_names = kinds_of(images, labels, base, sources)
     _check_obs(obs or {}, sources, images, first=base is None)
-    name = backend_name(backend, location.scheme, base)
+    name = backend_name(backend, location, base)
     settings = Settings(kinds, label_names, axis4, oriented(write or current().write, reorient), name)
     arrays = get_backend(name, location)
     if base is None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from radiobject.backends import backend_for
 from radiobject.config import WriteConfig
 from radiobject.errors import AlignmentError, DuplicateIdError, MetadataError
 from radiobject.format.catalog import Snapshot
@@ -18,6 +19,7 @@ from radiobject.format.meta import Kind
 from radiobject.format.rows import differing_rows
 from radiobject.ingest.metadata import refuse_subjects_without_row
 from radiobject.ingest.sources import Source
+from radiobject.location import Location
 from radiobject.model.naming import names_labels
 from radiobject.writing.loaded import Axis4
 from radiobject.writing.objects import is_volume
@@ -128,13 +130,11 @@ def kinds_of(
     return kinds, names
 
 
-def backend_name(chosen: str | None, scheme: str, base: Snapshot | None) -> str:
+def backend_name(chosen: str | None, location: Location, base: Snapshot | None) -> str:
     """The backend of the new volumes: the caller's, else the study's, else the one that suits the place."""
-    if chosen is not None:
-        return chosen
-    if base is not None and base.commit.collections:
+    if chosen is None and base is not None and base.commit.collections:
         return base.commit.collections[0].backend
-    return "memory" if scheme == "memory" else "zarr"
+    return backend_for(chosen, location)
 
 
 def check_alignment(sources: Sequence[Source]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from radiobject import measuring
-from radiobject.backends import get_backend
+from radiobject.backends import backend_for, get_backend
 from radiobject.config import WriteConfig, current
 from radiobject.errors import (
     AlignmentError,
@@ -30,7 +30,6 @@ from radiobject.format.meta import Kind
 from radiobject.format.schema import THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction, create_study
 from radiobject.location import Location
-from radiobject.model.copying import backend_for
 from radiobject.storage import Storage
 from radiobject.writing.columns import Columns, column_types
 from radiobject.writing.finished import rows_table
@@ -55,7 +54,7 @@ class Run:
         single_writer: bool,
     ) -> None:
         self.storage = Storage(Location(uri, storage_options))
-        self.backend = backend_for(backend, self.storage.location, "zarr")
+        self.backend = backend_for(backend, self.storage.location)
         self._write, self._message, self._single_writer = write, message, single_writer
         self.state = "new"
         self.ids: dict[str, CollectionWriter] = {}

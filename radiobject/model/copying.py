@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.backends import get_backend
+from radiobject.backends import backend_for, get_backend
 from radiobject.backends.base import Backend
 from radiobject.errors import CorruptObjectError, MetadataError
 from radiobject.executor import Executor, Progress, progress_bar, run
@@ -23,6 +23,7 @@ from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.exclusive import collection_groups, ensure_group
 from radiobject.format.layout import collection_path, volume_path
 from radiobject.format.meta import row_meta
+from radiobject.format.rows import column_as, select_rows
 from radiobject.format.schema import OBJECTS, SUBJECT_SCHEMA
 from radiobject.format.tables import unify
 from radiobject.format.transaction import Transaction, create_study
@@ -32,7 +33,14 @@ from radiobject.storage import Storage, check_key
 from radiobject.workers import refuse_other_processes
 from radiobject.writing.frames import to_arrow
 
-__all__ = ["Chosen", "backend_for", "copied_collections", "copy_study", "merged_subjects", "subject_rows"]
+__all__ = [
+    "Chosen",
+    "copied_collections",
+    "copy_study",
+    "ledger_lines",
+    "merged_subjects",
+    "subject_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ def copy_study(
     chosen: Sequence[Chosen],
     subjects: Sequence[tuple[Study, Sequence[str]]] | pa.Table,
     *,
+    ledger: pa.Table | None = None,
     backend: str | None = None,
     storage_options: dict[str, Any] | None = None,
     executor: Executor = "threads",
@@ -75,13 +84,15 @@ def copy_study(
     location = Location(uri, storage_options)
     storage = Storage(location)
     people = subjects if isinstance(subjects, pa.Table) else merged_subjects(subjects)
+    for part in chosen:  # what no backend can do is refused before anything is made
+        get_backend(backend_for(backend, location, part.study.entry(part.collection).backend), location)
     create_study(storage)
     transaction = Transaction(storage, None, "copy", message)
     transaction.journal.begin("copy", None)
     edits = copied_collections(
         chosen, storage, backend=backend, executor=executor, workers=workers, progress=progress
     )
-    return transaction.commit(Edit(subjects=people, collections=edits))
+    return transaction.commit(Edit(subjects=people, collections=edits, ledger=ledger))
 
 
 def copied_collections(
@@ -124,15 +135,6 @@ def copied_collections(
                 added={n: _renamed(t, part.ids) for n, t in added.items()},
             )
     return edits
-
-
-def backend_for(chosen: str | None, location: Location, source: str) -> str:
-    """The backend of copies: the chosen one, else the one that suits the place, else the source's."""
-    if chosen is not None:
-        return chosen
-    if location.scheme == "memory":
-        return "memory"
-    return "zarr" if source == "memory" else source
 
 
 def _copy_volume(
@@ -212,30 +214,48 @@ def subject_rows(groups: Sequence[tuple[Study, Sequence[str]]], obs_meta: Any) -
     return table
 
 
+def ledger_lines(study: Study, obs_ids: Sequence[str] | None) -> pa.Table:
+    """What became of the sources of these volumes; None: of every source that the study was ever offered."""
+    lines = study.snapshot.table("ledger").read()
+    if obs_ids is None:
+        return lines
+    return lines.filter(pc.is_in(lines["obs_id"], value_set=pa.array(list(obs_ids), pa.string())))
+
+
 def merged_subjects(groups: Sequence[tuple[Study, Sequence[str]]]) -> pa.Table:
-    """One row a subject; what several studies say of it must agree."""
-    tables = []
-    for study, ids in groups:
-        table = study.subjects.read()
-        tables.append(
-            table.filter(pc.is_in(table["obs_subject_id"], value_set=pa.array(list(ids), pa.string())))
-        )
+    """One row a subject, in the types and with the categories that the studies have; they must agree."""
+    tables = [select_rows(study.subjects.read(), ids, "obs_subject_id") for study, ids in groups]
     schema = unify([SUBJECT_SCHEMA, *(t.schema for t in tables)], "obs_meta")
-    merged: dict[str, dict[str, Any]] = {}
-    for table in tables:
-        for row in table.to_pylist():
-            held = merged.setdefault(row["obs_subject_id"], {})
-            for column, value in row.items():
-                if held.get(column) is not None and value is not None and held[column] != value:
-                    raise MetadataError(
-                        f"subject {row['obs_subject_id']!r} column {column!r}",
-                        expected=repr(held[column]),
-                        got=repr(value),
-                        hint="The studies disagree; update one of them first.",
-                    )
-                if value is not None or column not in held:
-                    held[column] = value
-    return pa.Table.from_pylist([{n: r.get(n) for n in schema.names} for r in merged.values()], schema=schema)
+    places: dict[str, list[int]] = {}
+    keys = (key for table in tables for key in table["obs_subject_id"].to_pylist())
+    for place, subject in enumerate(keys):
+        places.setdefault(subject, []).append(place)
+    several = {subject: found for subject, found in places.items() if len(found) > 1}
+    columns = []
+    for column in schema:
+        # one after the other: categories keep their order, those of a later study come after
+        chunks = [column_as(table, column).combine_chunks() for table in tables]
+        values = pa.concat_arrays(chunks) if chunks else pa.nulls(0, column.type)
+        picks = {subject: found[0] for subject, found in places.items()}
+        for subject, found in several.items():
+            picks[subject] = _agreed(values, found, subject, column.name)
+        columns.append(values.take(pa.array(picks.values(), pa.int64())))
+    return pa.table(columns, schema=schema)
+
+
+def _agreed(values: pa.Array, places: Sequence[int], subject: str, column: str) -> int:
+    """Where to take what several rows say of a subject: the first that says something."""
+    said = [place for place in places if values[place].is_valid]
+    for place in said[1:]:
+        one, other = values[said[0]].as_py(), values[place].as_py()
+        if one != other and (one == one or other == other):  # NaN does not equal itself
+            raise MetadataError(
+                f"subject {subject!r} column {column!r}",
+                expected=repr(one),
+                got=repr(other),
+                hint="The studies disagree; update one of them first.",
+            )
+    return said[0] if said else places[0]
 
 
 def new_subjects(study: Study, source: Study, ids: Sequence[str]) -> pa.Table | None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from radiobject.backends import get_backend
+from radiobject.backends import backend_for, get_backend
 from radiobject.config import WriteConfig, current
 from radiobject.errors import AlignmentError, DuplicateIdError, MetadataError, SelectionError
 from radiobject.format.catalog import Snapshot
@@ -25,7 +25,7 @@ from radiobject.format.layout import collection_path
 from radiobject.format.rows import select_rows
 from radiobject.format.schema import DERIVED_SCHEMA, LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction, create_study
-from radiobject.model.copying import backend_for, merged_subjects, new_subjects
+from radiobject.model.copying import merged_subjects, new_subjects
 from radiobject.model.execution import Execution, Failure, results_of
 from radiobject.model.made_rows import MadeRows, encoded
 from radiobject.model.naming import derived_id, names_labels

@@ -15,7 +15,7 @@ from radiobject.format.changes import Edit
 from radiobject.format.tags import create_tag
 from radiobject.model.adding import Addable, added
 from radiobject.model.collection import VolumeCollection
-from radiobject.model.copying import Chosen, copy_study, subject_rows
+from radiobject.model.copying import Chosen, copy_study, ledger_lines, subject_rows
 from radiobject.model.execution import Execution, How
 from radiobject.model.partners import split_subjects
 from radiobject.model.removal import removal
@@ -275,6 +275,7 @@ class RadiObject(StudyView):
         ]
         snapshot = copy_study(
             os.fspath(uri), chosen, [(self._study, self.obs_subject_ids)], backend=backend,
+            ledger=ledger_lines(self._study, self.all_obs_ids if self.is_view else None),
             storage_options=dict(storage_options or {}), executor=executor, workers=workers,
             progress=progress, message=message,
         )  # fmt: skip

@@ -20,8 +20,8 @@ __all__ = ["TileDBBackend"]
 class TileDBBackend:
     """Dense arrays (t, c,) z, y, x with one attribute: each shard a fragment, each tile with its SHA-256.
 
-    Local disks and S3 are read by libtiledb; arrays are made in a temporary folder and go out as bytes, so
-    that writing, like every other backend's, passes through `Storage`.
+    Local disks and S3 are read by libtiledb, other places are `CapabilityError`. Arrays are made in a
+    temporary folder and go out as bytes, so that writing, like every other backend's, passes through `Storage`.
 
     >>> TileDBBackend(Location("/data/study")).suffix
     '.tdb'
@@ -32,6 +32,7 @@ class TileDBBackend:
     capabilities = Capabilities(persistent=True, sharding=False)
 
     def __init__(self, location: Location) -> None:
+        array_uri(location, "")  # a place that TileDB cannot read is refused before anything is written there
         self.location = location
         self.storage = Storage(location)
 
@@ -43,7 +44,6 @@ class TileDBBackend:
         extras: Mapping[str, bytes],
     ) -> VolumeWriter:
         """A writer of a new volume; StudyExistsError when the path holds one."""
-        array_uri(self.location, path)  # what TileDB could not read again is not written
         writer = TileDBWriter(self.storage, path, levels, attrs, extras)
         if self.storage.size(f"{path}/{MANIFEST}") is not None:
             raise StudyExistsError(
