@@ -32,7 +32,8 @@ STOREYS = [
     ["model", "model.index", "model.expression_syntax", "model.expression_values", "model.expression",
         "model.aliases", "model.table_changes", "model.dataframe",
         "model.slicing", "model.anatomy", "model.orientation",
-        "model.voxels", "model.resampling", "model.summary", "model.held", "model.single", "model.volume",
+        "model.voxels", "model.resampling", "model.summary", "model.held", "model.single", "model.doors",
+        "model.volume",
         "model.study", "model.names", "model.provenance", "model.pieces", "model.stages", "model.staging",
         "model.joined", "model.partners", "model.copying",
         "model.execution", "model.naming", "model.made_rows", "model.deriving",
@@ -40,14 +41,16 @@ STOREYS = [
         "model.query", "model.eager", "model.collection",
         "model.adding", "model.removal", "model.view", "model.study_query", "model.radi_object",
         "model.collection_writer", "model.writers"],
-    ["ingest", "export", "testing", "examples"],
+    ["ingest", "export", "lazy", "show", "testing", "examples"],
     ["writers", "", "exceptions", "orientation", "streaming", "cli"],
 ]  # fmt: skip
-DOORS = {"ingest", "export", "testing", "examples"}
+DOORS = {"ingest", "export", "lazy", "show", "testing", "examples"}
 
 # A method that is only a front for a later room imports it inside the method; examples makes files first.
 FRONTS = {
-    ("model.volume", "export"),
+    ("model.doors", "export"),
+    ("model.doors", "lazy"),
+    ("model.doors", "show"),
     ("model.volume", "ingest"),
     ("model.radi_object", "ingest"),
     ("model.collection_writer", "ingest"),
@@ -67,6 +70,8 @@ THIRD_PARTY = {
     "cloudpickle": {"workers", "model.provenance"},
     "nibabel": {"ingest.nifti", "ingest.axes", "ingest.caret", "ingest.upstream", "export.nifti", "cli.peer"},
     "SimpleITK": {"export.sitk"},
+    "matplotlib": {"show", "cli.picture"},
+    "neuroglancer": {"show.viewer"},
     "pydicom": {"ingest.dicom", "ingest.deidentify"},
     "zarr": {"backends.zarr"},
     "tensorstore": {"backends.zarr"},

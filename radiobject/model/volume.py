@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from radiobject.config import SliceOrientation, WriteConfig, current
 from radiobject.errors import ConfigError, SelectionError, SourceUnsupportedError
-from radiobject.format.layout import to_disk
 from radiobject.format.meta import Kind
 from radiobject.geometry.planes import Plane, to_display
 from radiobject.geometry.resample import Grid, grid_around, grid_spaced
 from radiobject.location import Location
 from radiobject.model.anatomy import plane_index
+from radiobject.model.doors import VolumeDoors
 from radiobject.model.held import HeldHandle
 from radiobject.model.orientation import OrientationInfo, chunk_orientation, orientation_of
 from radiobject.model.resampling import ResampledHandle, grid_like, settled_order
@@ -31,7 +31,6 @@ from radiobject.model.summary import (
     stored_histogram,
     stored_statistics,
 )
-from radiobject.model.voxels import Voxels
 from radiobject.moved import Moved, known_as
 from radiobject.writing.loaded import (
     Axis4,
@@ -47,7 +46,7 @@ from radiobject.writing.objects import is_nifti_name, is_object
 __all__ = ["Volume"]
 
 
-class Volume(Voxels):
+class Volume(VolumeDoors):
     """One volume: `Volume(uri)` opens one by its URL, read-only; those of a study come from its collections.
 
     Opening reads metadata, no voxel. Indexing is NumPy's, in voxels, axes x, y, z[, t][, c], and reads only
@@ -300,37 +299,6 @@ class Volume(Voxels):
         return to_display(found, affine, plane) if display else found
 
     axial_slice, coronal_slice, sagittal_slice = axial, coronal, sagittal
-
-    def to_sitk(self) -> Any:
-        """A `SimpleITK.Image` of the values that reads return; its world is LPS+ where ours is RAS+.
-
-        Raises `MissingDependencyError` without SimpleITK.
-        """
-        from radiobject.export.sitk import to_sitk_image
-
-        return to_sitk_image(self.meta, self.to_numpy())
-
-    def to_nibabel(self) -> Any:
-        """A `nibabel.Nifti1Image` (or Nifti2) with the values that reads return, affine and codes."""
-        from radiobject.export.nifti import to_nibabel_image
-
-        return to_nibabel_image(self.meta, self.to_numpy(), self.extra("nifti"))
-
-    @known_as(file_path="path")
-    def to_nifti(self, path: str | os.PathLike[str], compression: bool | None = None) -> None:
-        """Write .nii, .nii.gz or a .hdr/.img pair, as the path says; `compression=True` adds a missing .gz.
-
-        What came from NIfTI unchanged goes back byte for byte: stored integers, slope, both transforms and
-        their codes, every header field and extension.
-        """
-        from radiobject.export.nifti import nifti_bytes, write_nifti
-
-        if compression and not os.fspath(path).endswith(".gz"):
-            path = f"{os.fspath(path)}.gz"
-        meta = self.meta
-        stored = to_disk(self.to_numpy(raw=True), meta.dims)
-        beside = {name: self.extra(f"nifti_{name}") or b"" for name in ("lead", "tail")}
-        write_nifti(path, nifti_bytes(meta, stored, self.extra("nifti"), **beside))
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.shape))
