@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Protocol
 
 from radiobject.backends.base import Backend
@@ -46,7 +46,7 @@ def backend_names() -> tuple[str, ...]:
     >>> {"memory", "zarr"} <= set(backend_names())
     True
     """
-    return tuple(sorted({*_BUILT_IN, *_plugins()}))
+    return tuple(sorted(_BUILT_IN.keys() | _plugin_names()))
 
 
 def backend_for(chosen: str | None, location: Location, source: str | None = None) -> str:
@@ -68,32 +68,33 @@ def backend_for(chosen: str | None, location: Location, source: str | None = Non
 
 
 def backend_of_name(name: str) -> str | None:
-    """The backend whose suffix the name of a volume ends in, the longest if there are several; None if none is.
+    """The backend whose suffix ends the name of a volume, the longest of several; None when there is none.
 
-    Built-in backends come first; plug-ins are imported only when none of these fits. One that cannot be
-    imported warns: the volume may be another's.
+    Plug-ins are imported when no built-in suffix fits. One that cannot be imported, or is no backend, warns:
+    the volume may be another's.
 
     >>> backend_of_name("scan.ome.zarr"), backend_of_name("scan.tdb")
     ('zarr', 'tiledb')
     """
-    fitting = {known: _built_in(known).suffix for known in _BUILT_IN}
-    return _longest(name, fitting) or _longest(name, _plugin_suffixes())
+    found = _longest(name, _built_in_suffixes())
+    if found is not None:
+        return found
+    suffixes = {}
+    for known in sorted(_plugin_names()):
+        try:
+            suffixes[known] = _plugin(known).suffix
+        except (CapabilityError, MissingDependencyError) as error:
+            warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+    return _longest(name, suffixes)
 
 
 def get_backend(name: str, location: Location) -> Backend:
     """The backend of that name on a location.
 
-    Raises `CapabilityError` when no package offers the name, or what it offers is no backend of that name,
-    and `MissingDependencyError` when it cannot be imported.
+    Raises `CapabilityError` when no package offers the name, several do, or what is offered is no backend of
+    that name, and `MissingDependencyError` when it cannot be imported.
     """
-    if name in _BUILT_IN:
-        return _built_in(name)(location)
-    plugin = _plugins().get(name)
-    if plugin is None:
-        raise CapabilityError(
-            f"backend {name!r}", expected=f"one of {', '.join(backend_names())}", got="no such"
-        )
-    return _loaded(plugin)(location)
+    return (_built_in(name) if name in _BUILT_IN else _plugin(name))(location)
 
 
 def _built_in(name: str) -> _BackendClass:
@@ -102,39 +103,54 @@ def _built_in(name: str) -> _BackendClass:
     return found
 
 
-def _plugins() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=_GROUP) if point.name not in _BUILT_IN}
+def _built_in_suffixes() -> dict[str, str]:
+    return {name: _built_in(name).suffix for name in _BUILT_IN}
 
 
-def _loaded(plugin: EntryPoint) -> _BackendClass:
+def _plugin_names() -> set[str]:
+    return {point.name for point in entry_points(group=_GROUP)} - _BUILT_IN.keys()
+
+
+def _plugin(name: str) -> _BackendClass:
+    """The class that a package offers under that name, fit to be one."""
+    points = entry_points(group=_GROUP, name=name)
+    values = sorted({point.value for point in points})
+    if not values:
+        raise CapabilityError(
+            f"backend {name!r}",
+            expected=f"one of {', '.join(backend_names())}",
+            got="no such",
+            hint="Others come with packages that offer them.",
+        )
+    if len(values) > 1:
+        raise CapabilityError(
+            f"backend {name!r}",
+            expected="one package that offers it",
+            got=" and ".join(values),
+            hint="Uninstall all but one.",
+        )
     try:
-        found: _BackendClass = plugin.load()
+        found: _BackendClass = points[name].load()
     except Exception as error:
         # a plug-in may fail in any way while it is imported
         raise MissingDependencyError(
-            f"backend {plugin.name!r}", expected=f"an importable {plugin.value}", got=repr(error)
+            f"backend {name!r}", expected=f"an importable {values[0]}", got=repr(error)
         ) from error
-    name, suffix = getattr(found, "name", None), getattr(found, "suffix", None)
-    if name != plugin.name or not isinstance(suffix, str) or not _SUFFIX.fullmatch(suffix):
+    said, suffix = getattr(found, "name", None), getattr(found, "suffix", None)
+    sound = (
+        isinstance(suffix, str) and _SUFFIX.fullmatch(suffix) and not _longest(suffix, _built_in_suffixes())
+    )
+    if said != name or not sound:
         # studies record the name, and paths end in the suffix: neither can be mended later
         raise CapabilityError(
-            f"backend {plugin.name!r}, {plugin.value}",
-            expected=f"a class with name = {plugin.name!r} and a suffix such as '.{plugin.name}'",
-            got=f"name {name!r} and suffix {suffix!r}",
+            f"backend {name!r}, {values[0]}",
+            expected=f"a class with name {name!r} and a suffix of its own, such as '.{name}'",
+            got=f"name {said!r} and suffix {suffix!r}",
         )
     return found
 
 
-def _plugin_suffixes() -> dict[str, str]:
-    found = {}
-    for name, plugin in _plugins().items():
-        try:
-            found[name] = _loaded(plugin).suffix
-        except (CapabilityError, MissingDependencyError) as error:
-            warnings.warn(str(error), RuntimeWarning, stacklevel=3)
-    return found
-
-
 def _longest(name: str, suffixes: Mapping[str, str]) -> str | None:
+    """The backend with the longest suffix that `name` ends in."""
     fitting = {suffix: known for known, suffix in suffixes.items() if name.endswith(suffix)}
     return fitting[max(fitting, key=len)] if fitting else None

@@ -166,6 +166,7 @@ class VolumeHandle(Protocol):
     - `read` returns an owned, writable, C-contiguous array of native byte order, in disk axis order.
     - A missing or changed byte is `IntegrityError`, never a voxel.
     - Safe to share between threads; pickles without secrets; reopens in another process.
+    - It may have `uri`, the place of the volume: what `Volume.uri` answers, None without it.
     """
 
     @property
@@ -190,6 +191,8 @@ class Backend(Protocol):
     - `attrs` and `extras` (named byte strings) are kept with the volume and given back unchanged.
     - `create_volume` refuses a path that is taken; `open_volume` of nothing is `MissingObjectError`.
     - A path is used once, even after `delete_volume`: readers may keep what they read of a volume.
+    - A volume is its objects: copied one by one to another path or place, they are the same volume, and its
+      hint opens it there.
     - `delete_volume` removes every object of the volume and is silent when there is none.
     """
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from radiobject.backends import get_backend
+from radiobject.backends import backend_of_name, get_backend
 from radiobject.backends.base import VolumeHandle
 from radiobject.config import WriteConfig
 from radiobject.errors import (
@@ -21,15 +21,13 @@ from radiobject.errors import (
 from radiobject.format.meta import VolumeMeta
 from radiobject.format.ome import read_ome
 from radiobject.location import Location
+from radiobject.model.context import context_for
 from radiobject.storage import Storage
 from radiobject.writing.loaded import Loaded
 from radiobject.writing.objects import is_nifti_name
 from radiobject.writing.volume import store
 
 __all__ = ["Place", "free_place", "open_single", "write_single"]
-
-_BACKENDS = {".tdb": "tiledb", ".mem": "memory"}
-"""Endings of volumes, all others being Zarr's."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,18 @@ class Place:
     backend: str
 
     @classmethod
-    def at(cls, uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Place:
-        """The place that a URL names. `ConfigError` for one without a folder or a name."""
+    def at(
+        cls, uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None, ctx: Any = None
+    ) -> Place:
+        """The place that a URL names, read by `ctx`. `ConfigError` for one without a folder or a name."""
         whole = Location(uri, storage_options)
         folder, _, name = whole.uri.rpartition("/")
         if not folder or not name or folder.endswith("/"):
             raise ConfigError("uri of a volume", expected="a folder and a name", got=repr(whole.uri))
-        backend = next((b for ending, b in _BACKENDS.items() if name.endswith(ending)), "zarr")
-        return cls(Location(folder, storage_options), name, backend)
+        # foreign OME-Zarr images have any name
+        backend = backend_of_name(name) or "zarr"
+        context = context_for(ctx, whole.uri, [backend])
+        return cls(Location(folder, storage_options).with_context(context), name, backend)
 
     @property
     def uri(self) -> str:
@@ -57,13 +59,13 @@ class Place:
 
 
 def open_single(
-    uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
+    uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None, ctx: Any = None
 ) -> tuple[VolumeHandle, VolumeMeta]:
     """The volume at a URL, ours or a foreign OME-Zarr 0.5 image, and what it says of itself.
 
     Raises `MissingObjectError` for nothing there, `FormatError` for what is no volume.
     """
-    place = Place.at(uri, storage_options)
+    place = Place.at(uri, storage_options, ctx)
     try:
         handle = get_backend(place.backend, place.folder).open_volume(place.name)
     except (FormatError, MissingObjectError) as error:
@@ -77,9 +79,11 @@ def open_single(
     return handle, read_ome(attrs, place.uri)
 
 
-def free_place(uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Place:
+def free_place(
+    uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None, ctx: Any = None
+) -> Place:
     """The place of a volume to be written. `StudyExistsError` when anything stands there."""
-    place = Place.at(uri, storage_options)
+    place = Place.at(uri, storage_options, ctx)
     if is_nifti_name(place.name):
         raise ConfigError(
             "uri of a volume",
@@ -105,21 +109,25 @@ def write_single(loaded: Loaded, place: Place, write: WriteConfig) -> tuple[Volu
 def _told(place: Place, error: FormatError | MissingObjectError) -> RadiObjectError | None:
     """A better word on why nothing could be opened, from what stands there; None when there is none."""
     storage, hint = Storage(place.folder), None
+    said = _attributes(storage, place.name)
+    ours = said.get("radiobject")
     if is_nifti_name(place.name):
         got, hint = "a NIfTI name", "Open it by Volume.from_nifti(path)."
+    elif isinstance(ours, dict) and ours.get("type") == "study":
+        got, hint = "a study", "Open it by RadiObject(uri), its volumes by radi.get_volume(obs_id)."
     elif isinstance(error, FormatError):
-        said = _attributes(storage, place.name)
-        ours = said.get("radiobject")
-        if isinstance(ours, dict) and ours.get("type") == "study":
-            got, hint = "a study", "Open it by RadiObject(uri), its volumes by radi.get_volume(obs_id)."
-        elif "ome" not in said:
-            got = "a Zarr node that is no OME-Zarr image"
-        else:
+        if place.backend != "zarr" or "ome" in said:
             return None
+        got = "a Zarr node that is no OME-Zarr image"
     elif storage.size(f"{place.name}/.zattrs") is not None:
         got, hint = "Zarr v2", "OME-Zarr 0.4 is not read; convert it to 0.5."
     else:
-        return MissingObjectError(place.uri, expected="a volume (.../<name>.ome.zarr)", got="nothing there")
+        empty = Storage(place.folder.child(place.name)).is_empty()
+        return MissingObjectError(
+            place.uri,
+            expected=f"a volume on the backend {place.backend!r}, going by its name",
+            got="nothing there" if empty else f"something else ({error.what} is missing)",
+        )
     return FormatError(place.uri, expected="a volume", got=got, hint=hint)
 
 

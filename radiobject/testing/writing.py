@@ -86,6 +86,21 @@ class WritingTests(Ground):
             reopen().create_volume("v", [Level("0", spec)], {}, {})
         np.testing.assert_array_equal(reopen().open_volume("v").read(spec.box), array)
 
+    def test_a_volume_is_its_objects_wherever_they_stand(self, backend: Any, reopen: Any) -> None:
+        spec = small_spec((20, 17, 9), chunks=(4, 4, 4), shards=(8, 4, 12))
+        array = voxels(spec)
+        stored = self.put(backend, "here/v", (spec, array))
+        if not backend.capabilities.persistent:
+            pytest.skip("has no objects")
+        storage = Storage(backend.location)
+        for obj in stored.objects:
+            storage.write(f"there/w/{obj.path}", storage.read(f"here/v/{obj.path}"))
+        backend.delete_volume("here/v")
+        for handle in self.both(reopen(), "there/w", stored.hint):
+            np.testing.assert_array_equal(handle.read(spec.box), array)
+            assert handle.attrs == ATTRS
+            assert {name: handle.extra(name) for name in EXTRAS} == EXTRAS
+
     def test_a_missing_volume_says_its_path(self, backend: Any) -> None:
         with pytest.raises(MissingObjectError, match="collections/nobody"):
             backend.open_volume("collections/nobody")

@@ -4,9 +4,11 @@ Run once for a new format version, or for something new in one, never again for 
 
     python tests/archives/make_archive.py tests/archives/v1.0
     python tests/archives/make_archive.py tests/archives/v1.0-derived
+    python tests/archives/make_archive.py tests/archives/v1.0-tiledb
 
-It writes `study.tar.xz` and `expected.json` (for each volume: shape, dtype, affine, SHA-256 of its voxels in
-C order x, y, z[, t][, c], raw and scaled, and of the NIfTI file where export gives one back).
+The last one was made with tiledb 0.33.0, the oldest that the package takes. It writes `study.tar.xz` and
+`expected.json` (for each volume: shape, dtype, affine, SHA-256 of its voxels in C order x, y, z[, t][, c],
+raw and scaled, and of the NIfTI file where export gives one back).
 """
 
 from __future__ import annotations
@@ -75,26 +77,35 @@ def _ramp(code: str, *shape: int) -> np.ndarray:
     return np.arange(np.prod(shape)).reshape(shape).astype(code)
 
 
-def _write(folder: Path) -> RadiObject:
-    """Every dtype, rank and kind of source, and more than one version, in little space."""
+def _scans(folder: Path) -> dict[str, str]:
+    """NIfTI files of 4D int16 and of scaled 3D int16 with an extension: id to path."""
     bold = nibabel.Nifti1Image(_ramp("i2", 4, 5, 6, 3), np.diag([2.0, 2, 3, 1]))
     bold.header.set_xyzt_units("mm", "sec")
     bold.header.set_zooms((2, 2, 3, 1.5))
     ct = nibabel.Nifti1Image(_ramp("i2", 4, 5, 6) - 5, _TILT)
     ct.header.set_slope_inter(2.0, -3.0)
     ct.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"kept"))
+    return _saved(folder, {"bold": bold, "ct": ct})
+
+
+def _saved(folder: Path, images: dict[str, nibabel.Nifti1Image]) -> dict[str, str]:
+    for name, image in images.items():
+        nibabel.save(image, folder / f"{name}.nii")
+    return {name: str(folder / f"{name}.nii") for name in images}
+
+
+def _write(folder: Path) -> RadiObject:
+    """Every dtype, rank and kind of source, and more than one version, in little space."""
     vectors = nibabel.Nifti1Image(_ramp("f4", 4, 5, 6, 1, 3), _TILT)
     vectors.header.set_intent("vector")
-    files = {"bold": bold, "ct": ct, "vectors": vectors}
-    for name, image in files.items():
-        nibabel.save(image, folder / f"{name}.nii")
+    files = {**_scans(folder), **_saved(folder, {"vectors": vectors})}
     plain = {code: _ramp(code, 5, 4, 3) for code in DTYPES}
     subjects = [*files, *plain]
     radi = RadiObject.from_niftis(
         folder / "study",
         {
             "image": [
-                *((str(folder / f"{name}.nii"), name) for name in files),
+                *((path, name) for name, path in files.items()),
                 *(((array, _TILT), code) for code, array in plain.items()),
             ],
             "seg": [((_ramp("u1", 9, 5, 4) // 61, _TILT), name) for name in ("ct", "u1")],
@@ -126,7 +137,32 @@ def _write_derived(folder: Path) -> RadiObject:
     return radi.add_collection("half", radi.T1w.lazy().map(_halve), progress=False)
 
 
-_WRITERS = {"v1.0": _write, "v1.0-derived": _write_derived}
+def _write_tiledb(folder: Path) -> RadiObject:
+    """Volumes on TileDB: scans with their headers in several shards, labels, and a change."""
+    radi = RadiObject.from_niftis(
+        folder / "study",
+        {
+            "image": [(path, name) for name, path in _scans(folder).items()],
+            "seg": [
+                ((_ramp("u1", 9, 5, 4) // 61, _TILT), "ct"),
+                ((_ramp("i2", 4, 5, 3) // 9, _TILT), "bold"),
+            ],
+        },
+        pd.DataFrame({"obs_subject_id": ["bold", "ct"], "age": [61.5, None]}),
+        labels={"seg": {1: "liver", 2: "spleen"}},
+        backend="tiledb",
+        write=WriteConfig(tile=TileConfig(chunks=(4, 4, 4), shards=(8, 4, 4))),
+        progress=False,
+        message="archive",
+    )
+    return radi.append(
+        {"image": [((_ramp("f4", 5, 4, 3), _TILT), "f4")]}, {"obs_subject_id": ["f4"]}, progress=False
+    )
+
+
+_WRITERS = {"v1.0": _write, "v1.0-derived": _write_derived, "v1.0-tiledb": _write_tiledb}
+_EXPORTS = {"v1.0": ("bold_image", "ct_image", "vectors_image"), "v1.0-tiledb": ("bold_image", "ct_image")}
+"""Volumes whose NIfTI files come back."""
 
 
 def main(target: Path) -> None:
@@ -139,8 +175,7 @@ def main(target: Path) -> None:
         radi = _WRITERS[target.name](folder)
         expected = read(radi)
         expected["exports"] = {}
-        of_files = ("bold_image", "ct_image", "vectors_image") if target.name == "v1.0" else ()
-        for obs_id in of_files:
+        for obs_id in _EXPORTS.get(target.name, ()):
             radi.get_volume(obs_id).to_nifti(folder / "export.nii")
             expected["exports"][obs_id] = hashlib.sha256((folder / "export.nii").read_bytes()).hexdigest()
         packed = io.BytesIO()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from radiobject import RadiObject
+from radiobject import RadiObject, Volume
 
 HERE = Path(__file__).parent
 ARCHIVES = sorted(p.name for p in HERE.glob("v*"))
@@ -30,7 +30,15 @@ def first(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     return unpacked("v1.0", tmp_path)
 
 
+@pytest.fixture(params=["v1.0", "v1.0-tiledb"])
+def of_scans(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """The archives that were made of NIfTI files."""
+    return unpacked(request.param, tmp_path)
+
+
 def unpacked(name: str, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    if name.endswith("tiledb"):
+        pytest.importorskip("tiledb")
     folder = HERE / name
     with tarfile.open(folder / "study.tar.xz") as tar:
         tar.extractall(tmp_path, filter="data")
@@ -38,7 +46,7 @@ def unpacked(name: str, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def test_there_is_an_archive_of_each_format() -> None:
-    assert ARCHIVES == ["v1.0", "v1.0-derived"]
+    assert ARCHIVES == ["v1.0", "v1.0-derived", "v1.0-tiledb"]
 
 
 def test_an_old_study_opens_and_gives_the_same_voxels(archive: tuple[Path, dict[str, Any]]) -> None:
@@ -56,8 +64,10 @@ def test_an_old_study_validates_in_full(archive: tuple[Path, dict[str, Any]]) ->
     assert report.ok, report
 
 
-def test_an_old_study_gives_back_its_nifti_files(first: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    study, expected = first
+def test_an_old_study_gives_back_its_nifti_files(
+    of_scans: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    study, expected = of_scans
     assert expected["exports"]
     for obs_id, digest in expected["exports"].items():
         RadiObject(study).get_volume(obs_id).to_nifti(tmp_path / "out.nii")
@@ -79,6 +89,27 @@ def test_an_old_layer_is_gone_on_with(tmp_path: Path) -> None:
     radi.add_collection("half", radi.T1w.lazy().map(_MAKER["_halve"]), progress=False)
     assert radi.half.obs_ids == ["a_half", "b_half", "c_half"]
     assert radi.half.obs.read()["level"].notna().all()
+
+
+def test_an_old_study_on_tiledb_is_gone_on_with(tmp_path: Path) -> None:
+    study, expected = unpacked("v1.0-tiledb", tmp_path)
+    radi = RadiObject(study)
+    label = radi.seg.iloc[0]
+    radi.append({"seg": [((label.to_numpy(), label.affine), "f4")]}, labels=["seg"], progress=False)
+    radi = RadiObject(study)
+    assert {c.backend for c in (radi.image, radi.seg)} == {"tiledb"}
+    assert radi.validate("full").ok
+    on_zarr = radi.write(tmp_path / "zarr", backend="zarr")
+    for obs_id, wanted in expected["volumes"].items():
+        for now in (radi, on_zarr):
+            assert _MAKER["digest"](now.get_volume(obs_id).to_numpy(raw=True)) == wanted["raw"], obs_id
+
+
+def test_an_old_volume_on_tiledb_opens_by_its_own_url(tmp_path: Path) -> None:
+    study, expected = unpacked("v1.0-tiledb", tmp_path)
+    for obs_id, wanted in expected["volumes"].items():
+        uri = RadiObject(study).get_volume(obs_id).uri
+        assert _MAKER["digest"](Volume(uri).to_numpy()) == wanted["scaled"], obs_id
 
 
 def test_an_old_study_can_be_appended_to(first: tuple[Path, dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ import pytest
 from referencing import Registry, Resource
 
 from radiobject import RadiObject
-from radiobject.config import OrientationConfig, TileConfig, WriteConfig
+from radiobject.config import CompressionConfig, OrientationConfig, TileConfig, WriteConfig
 from radiobject.format.catalog import Catalog
 from radiobject.format.changes import Edit
 from radiobject.format.layout import HINT, ROOT
@@ -130,7 +130,7 @@ def documents(study: Path) -> Iterator[tuple[str, str, Any]]:
 
 
 def test_every_schema_is_a_schema() -> None:
-    assert set(SCHEMAS) == {"root", "collection", "volume", "commit", "hint", "tag"}
+    assert set(SCHEMAS) == {"root", "collection", "volume", "tiledb-volume", "commit", "hint", "tag"}
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)
 
@@ -252,3 +252,92 @@ def test_a_derived_collection_has_the_optional_columns_as_published(study: Path,
     written = pq.read_schema(made.obs.files()[0])
     assert [(n, str(written.field(n).type)) for n, _ in published] == published
     assert written.names[: len(OBS_SCHEMA.names)] == OBS_SCHEMA.names
+
+
+@pytest.fixture(scope="module")
+def on_tiledb(tmp_path_factory: pytest.TempPathFactory, make_nifti: Callable[..., Any]) -> Path:
+    """A study on TileDB: a scan in several shards, a pair with bytes on both sides, labels not compressed."""
+    pytest.importorskip("tiledb")
+    folder = tmp_path_factory.mktemp("tiledb")
+    voxels = np.arange(360, dtype="i2").reshape(4, 5, 6, 3)
+    (folder / "a.nii").write_bytes(make_nifti(voxels, fields={"xyzt_units": 10}, extensions=[(6, b"note")]))
+    header, image = make_nifti(voxels[..., 0].astype("f4"), pair=True, lead=b"lead", tail=b"tail")
+    (folder / "b.hdr").write_bytes(header)
+    (folder / "b.img").write_bytes(image)
+    RadiObject.from_niftis(
+        folder / "study",
+        {"bold": [(str(folder / "a.nii"), "a")], "T1w": [(str(folder / "b.hdr"), "b")],
+         "seg": [((voxels[..., 0].astype("u1"), None), "c")]},
+        labels=["seg"],
+        backend="tiledb",
+        write=WriteConfig(
+            tile=TileConfig(chunks=(2, 2, 2), shards=(4, 4, 4)),
+            label_compression=CompressionConfig.preset("none"),
+        ),
+        progress=False,
+    )  # fmt: skip
+    return folder / "study"
+
+
+def manifests(study: Path) -> list[Any]:
+    return [json.loads(path.read_text()) for path in sorted(study.rglob("volume.json"))]
+
+
+def test_the_manifests_and_hints_of_tiledb_volumes_fit_their_schema(on_tiledb: Path) -> None:
+    for manifest in manifests(on_tiledb):
+        check(manifest, "tiledb-volume")
+    assert [set(m["extras"]) for m in manifests(on_tiledb)] == [
+        {"nifti", "nifti_lead", "nifti_tail"}, {"nifti"}, set(),
+    ]  # fmt: skip
+    for path in on_tiledb.glob("tables/*/obs/*.parquet"):
+        for row in pq.read_table(path).to_pylist():
+            check(json.loads(row["_hint"]), "tiledb-volume", "#/$defs/hint")
+            check(json.loads(row["_volume"]), "volume", "#/$defs/row")
+            assert row["_path"].endswith(".tdb")
+    for path in on_tiledb.glob("versions/*.json"):
+        check(json.loads(path.read_text()), "commit")
+
+
+def test_a_tiledb_manifest_names_every_file_beside_it(on_tiledb: Path) -> None:
+    for path in on_tiledb.rglob("volume.json"):
+        on_disk = {p.relative_to(path.parent).as_posix() for p in path.parent.rglob("*") if p.is_file()}
+        assert json.loads(path.read_text())["files"].keys() == on_disk - {"volume.json"}
+
+
+_FRAGMENT = "__1_1_00000000000000000000000000000001_22"
+MUTANTS: dict[str, Callable[[Any], Any]] = {
+    "a key that nobody knows": lambda m: m.update(surprise=1),
+    "no seal": lambda m: m.pop("self_sha256"),
+    "another format": lambda m: m.update(format="tiledb-volume-2"),
+    "no level": lambda m: m.update(levels=[]),
+    "a level beside the study": lambda m: m["levels"][0].update(path="../0"),
+    "axes out of order": lambda m: m["levels"][0].update(dims=["x", "y", "z"]),
+    "a type that is none of ours": lambda m: m["levels"][0].update(dtype="O"),
+    "a shape without voxels": lambda m: m["levels"][0]["shape"].__setitem__(0, 0),
+    "a codec that is none of ours": lambda m: m["levels"][0]["codec"].__setitem__(0, "pickle"),
+    "a shuffle that is not settled": lambda m: m["levels"][0]["codec"].__setitem__(2, "auto"),
+    "an extra that is none of ours": lambda m: m["extras"].update(setup=3),
+    "an extra of no size": lambda m: m["extras"].update(nifti=-1),
+    "attributes that are none of ours": lambda m: m["attrs"].update(more={}),
+    "a file outside": lambda m: m["files"].update({"../secret": [1, 1]}),
+    "an absolute file": lambda m: m["files"].update({"/0/__schema/x": [1, 1]}),
+    "a fragment number 0": lambda m: m["files"].update(
+        {f"0/__fragments/{_FRAGMENT.replace('1', '0')}/a0.tdb": [1, 1]}
+    ),
+    "a fragment with a random id that is none": lambda m: m["files"].update(
+        {"0/__fragments/__1_1_zz_22/a0.tdb": [1, 1]}
+    ),
+    "a consolidated commit": lambda m: m["files"].update({"0/__commits/__1_4_ab_22.con": [1, 1]}),
+    "a commit that is not empty": lambda m: m["files"].update({f"0/__commits/{_FRAGMENT}.wrt": [1, 1]}),
+    "an empty tile file": lambda m: m["files"].update({f"0/__fragments/{_FRAGMENT}/a0.tdb": [0, 0]}),
+    "a size without a checksum": lambda m: m["files"].update({"extras/nifti": [368]}),
+    "a checksum of more than 32 bits": lambda m: m["files"].update({"extras/nifti": [368, 2**32]}),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_tiledb_manifest_that_nobody_writes_does_not_fit(on_tiledb: Path, mutant: str) -> None:
+    for manifest in manifests(on_tiledb):
+        MUTANTS[mutant](manifest)
+        with pytest.raises(jsonschema.ValidationError):
+            check(manifest, "tiledb-volume")
