@@ -166,6 +166,15 @@ class CompressionConfig:
                 "compression preset", expected=f"one of {sorted(_PRESETS)}", got=repr(name)
             ) from None
 
+    def as_filter(self) -> Any:
+        """The `tiledb.Filter` that compresses like this, None for "none"; a shuffle is another filter.
+
+        Raises `MissingDependencyError` without tiledb.
+        """
+        from radiobject.backends.tiledb.arrays import compressor_of
+
+        return compressor_of(self)
+
 
 _PRESETS = {
     "fast": CompressionConfig(),
@@ -201,12 +210,27 @@ class OrientationConfig:
 
 @dataclass(frozen=True)
 class WriteConfig:
-    """How volumes are written. `label_compression` is used for collections of kind "label"."""
+    """How volumes are written. `label_compression` is used for collections of kind "label".
+
+    `pyramid` says which coarser levels (`Volume.level`) are written beside the voxels: "none"; "auto", for
+    volumes of more than 256 voxels along x, y or z, until no axis has more than 64; or so many of them,
+    whatever the size. Voxels of a level are means over blocks, of labels the most frequent values.
+    """
 
     tile: TileConfig = field(default_factory=TileConfig)
     compression: CompressionConfig = field(default_factory=CompressionConfig)
     label_compression: CompressionConfig = field(default_factory=lambda: CompressionConfig.preset("archive"))
     orientation: OrientationConfig = field(default_factory=OrientationConfig)
+    pyramid: Literal["none", "auto"] | int = "none"
+
+    def __post_init__(self) -> None:
+        named = isinstance(self.pyramid, str) and self.pyramid in ("none", "auto")
+        if not named and not is_whole(self.pyramid):
+            raise ConfigError(
+                "WriteConfig(pyramid=)",
+                expected='"none", "auto" or a number of levels, at least 1',
+                got=repr(self.pyramid),
+            )
 
     @classmethod
     def preset(cls, name: str) -> WriteConfig:
@@ -263,6 +287,25 @@ class Config:
     write: WriteConfig = field(default_factory=WriteConfig)
     read: ReadConfig = field(default_factory=ReadConfig)
     s3: S3Config = field(default_factory=S3Config)
+
+    def to_tiledb_config(self, include_s3_credentials: bool = False) -> Any:
+        """A `tiledb.Config` with what of these settings TileDB has: memory, threads, S3.
+
+        It never holds credentials, whatever `include_s3_credentials` says: libtiledb finds them as AWS's own
+        tools do. Raises `MissingDependencyError` without tiledb, `CapabilityError` for `S3Config(profile=)`.
+
+        >>> Config(read=ReadConfig(concurrency=2)).to_tiledb_config()["sm.io_concurrency_level"]
+        '2'
+        """
+        from radiobject.backends.tiledb.callers import config_of
+
+        return config_of(self)
+
+    def to_tiledb_ctx(self, include_s3_credentials: bool = False) -> Any:
+        """A new `tiledb.Ctx` with these settings; see `to_tiledb_config`."""
+        from radiobject.backends.tiledb.callers import ctx_of
+
+        return ctx_of(self)
 
 
 # A plain call of configure() must reach threads started later, and those begin with an empty context:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from radiobject.config import current
 from radiobject.errors import ConfigError, MissingDependencyError
 
-__all__ = ["Location", "secrets_kept"]
+__all__ = ["Location", "secrets_kept", "tiledb_s3"]
 
 _keep_secrets: ContextVar[bool] = ContextVar("radiobject_keep_secrets", default=False)
 
@@ -35,6 +35,10 @@ class Location:
     >>> Location("s3://bucket/study", {"anon": True}).child("collections").uri
     's3://bucket/study/collections'
     """
+
+    context: Any = None
+    """What a caller gave to read the volumes here by, for the engine that made it. This process has it alone:
+    pickles leave it out, and a forked child does not use it."""
 
     def __init__(self, uri: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> None:
         text = os.fspath(uri)
@@ -77,9 +81,17 @@ class Location:
     def child(self, relative: str) -> Location:
         """The place `relative` below this one, with the same options."""
         below = Location.__new__(Location)
-        below.options, below.scheme = self.options, self.scheme
+        below.options, below.scheme, below.context = self.options, self.scheme, self.context
         below.uri = f"{self.uri}/{relative}" if relative else self.uri
         return below
+
+    def with_context(self, context: Any) -> Location:
+        """The same place, to be read by `context`."""
+        if context is self.context:
+            return self
+        same = self.child("")
+        same.context = context
+        return same
 
     def beside(self, uri: str) -> Location:
         """Another place, with this one's options where they speak of the same kind of store."""
@@ -157,27 +169,7 @@ class Location:
         """
         if self.scheme != "s3":
             return {}
-        given, env = self.options, os.environ
-        names = {
-            "region": "region",
-            "key": "aws_access_key_id",
-            "secret": "aws_secret_access_key",
-            "token": "aws_session_token",
-            "max_parallel_ops": "max_parallel_ops",
-        }
-        if not set(given) <= {*names, "anon", "endpoint_url", *_NAMED_S3}:
-            return None
-        settings = {f"vfs.s3.{theirs}": str(given[ours]) for ours, theirs in names.items() if given.get(ours)}
-        if given.get("anon"):
-            settings["vfs.s3.no_sign_request"] = "true"
-        endpoint = given.get("endpoint_url") or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
-        if endpoint:
-            parts = urlsplit(endpoint)
-            settings["vfs.s3.scheme"] = parts.scheme
-            settings["vfs.s3.endpoint_override"] = parts.netloc
-        virtual = given.get("use_virtual_addressing", not endpoint)
-        settings["vfs.s3.use_virtual_addressing"] = str(bool(virtual)).lower()
-        return settings
+        return tiledb_s3(self.options)
 
     def kvstore(self, relative: str = "") -> dict[str, Any] | None:
         """The tensorstore kvstore spec of a folder below, or None when tensorstore cannot express it."""
@@ -237,6 +229,33 @@ class Location:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def tiledb_s3(options: Mapping[str, Any]) -> dict[str, str] | None:
+    """TileDB's settings for S3 under these storage options; None for some that it does not have."""
+    names = {
+        "region": "region",
+        "key": "aws_access_key_id",
+        "secret": "aws_secret_access_key",
+        "token": "aws_session_token",
+        "max_parallel_ops": "max_parallel_ops",
+    }
+    if not set(options) <= {*names, "anon", "endpoint_url", *_NAMED_S3}:
+        return None
+    settings = {f"vfs.s3.{theirs}": str(options[ours]) for ours, theirs in names.items() if options.get(ours)}
+    if options.get("anon"):
+        settings["vfs.s3.no_sign_request"] = "true"
+    if options.get("multipart_part_size_mb"):
+        settings["vfs.s3.multipart_part_size"] = str(options["multipart_part_size_mb"] * 2**20)
+    env = os.environ
+    endpoint = options.get("endpoint_url") or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        parts = urlsplit(endpoint)
+        settings["vfs.s3.scheme"] = parts.scheme
+        settings["vfs.s3.endpoint_override"] = parts.netloc
+    virtual = options.get("use_virtual_addressing", not endpoint)
+    settings["vfs.s3.use_virtual_addressing"] = str(bool(virtual)).lower()
+    return settings
 
 
 @contextmanager

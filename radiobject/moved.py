@@ -20,7 +20,6 @@ __all__ = ["ALIASES", "MODULES", "NAMES", "Moved", "known_as", "point_to_modules
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_TILEDB = "It needs the TileDB backend, which this version does not have yet."
 _DICOM = "DICOM comes with a later version; convert to NIfTI until then (dcm2niix)."
 _ML = "It belongs to radiobject.ml, which this version does not have yet."
 
@@ -45,14 +44,18 @@ ALIASES = {
     "ViewError": "exceptions:ViewError",
     "VolumeBatch": "model.query:VolumeBatch",
     "__version__": "model.names:VERSION",
+    "ctx": "backends.tiledb.callers:get_tiledb_ctx",
     "generate_obs_id": "model.names:generate_obs_id",
     "get_radiobject_config": "config:current",
+    "get_tiledb_config": "backends.tiledb.callers:get_tiledb_config",
+    "get_tiledb_ctx": "backends.tiledb.callers:get_tiledb_ctx",
     "reset_radiobject_config": "config:reset",
     "uri_exists": "model.names:uri_exists",
 }
 """What `from radiobject import NAME` finds there, and here too -> where it stands. Listed nowhere else."""
 
 _ORIENTATION_TEXT = "Volume.orientation_info is what a volume says of itself."
+_PARALLEL = "Handles serve threads and processes as they are; radiobject.executor.run maps over anything."
 _IMAGES = "RadiObject.from_niftis(images={name: files}) takes files as they are and finds out the rest."
 
 NAMES = {
@@ -61,18 +64,19 @@ NAMES = {
         "LabelSource": _ML,
         "S3Stats": "radiobject.measure counts requests and bytes_read.",
         "TileDBStats": "radiobject.measure is the context manager that counts.",
-        "ctx": _TILEDB,
         "delete_tiledb_uri": "A study is a folder or prefix: shutil.rmtree(uri), or fsspec's rm(uri, "
         "recursive=True). RadiObject.delete(subjects=...) takes a part out.",
         "get_config": "radiobject.get_radiobject_config() returns the settings.",
-        "get_tiledb_config": _TILEDB,
-        "get_tiledb_ctx": _TILEDB,
     },
     "radiobject.ingest": {
         "detect_format": _IMAGES,
         "resolve_dicom_source": _DICOM,
         "resolve_image_source": _IMAGES,
         "resolve_nifti_source": _IMAGES,
+    },
+    "radiobject.parallel": {
+        "WriteResult": _PARALLEL,
+        "map_on_threads": _PARALLEL,
     },
     "radiobject.orientation": {
         "detect_dicom_orientation": _DICOM,
@@ -90,7 +94,6 @@ MODULES = {
     "not guessed from file names: name the collections in images={...}.",
     "indexing": "from radiobject import Index, align",
     "ml": _ML,
-    "parallel": "Handles serve threads and processes as they are; radiobject.executor.run maps over volumes.",
     "query": "from radiobject import LazyQuery, EagerQuery",
     "radi_object": "from radiobject import RadiObject",
     "stats": "radiobject.measure is the context manager that counts requests and bytes.",

@@ -17,7 +17,8 @@ ROOT = Path(radiobject.__file__).parent
 STOREYS = [
     ["errors", "conflict", "moved", "frozen", "s3", "forking", "config", "measuring", "location", "workers",
      "executor", "local_disk", "storage"],
-    ["geometry", "geometry.box", "geometry.affine", "geometry.planes", "geometry.resample"],
+    ["geometry", "geometry.box", "geometry.affine", "geometry.planes", "geometry.resample",
+     "geometry.blocks", "geometry.pyramid"],
     ["backends.base", "backends.memory", "backends.zarr", "backends.tiledb", "backends"],
     ["format", "format.meta", "format.layout", "format.ome", "format.schema", "format.pruning",
      "format.tables", "format.commit", "format.exclusive", "format.tags",
@@ -28,12 +29,14 @@ STOREYS = [
      "format.integrity", "format.cleanup"],
     ["writing", "writing.compression", "writing.statistics", "writing.thumbnail", "writing.loaded",
      "writing.objects", "writing.frames", "writing.columns",
-     "writing.fitting", "writing.finished", "writing.volume"],
+     "writing.fitting", "writing.finished",
+     "writing.pyramid", "writing.volume"],
     ["model", "model.index", "model.expression_syntax", "model.expression_values", "model.expression",
         "model.aliases", "model.table_changes", "model.dataframe",
         "model.slicing", "model.anatomy", "model.orientation",
-        "model.voxels", "model.resampling", "model.summary", "model.held", "model.single", "model.doors",
-        "model.volume",
+        "model.voxels", "model.levels", "model.resampling", "model.summary", "model.held", "model.context",
+        "model.single",
+        "model.doors", "model.volume",
         "model.study", "model.names", "model.provenance", "model.pieces", "model.stages", "model.staging",
         "model.joined", "model.partners", "model.copying",
         "model.execution", "model.naming", "model.made_rows", "model.deriving",
@@ -42,12 +45,13 @@ STOREYS = [
         "model.adding", "model.removal", "model.view", "model.study_query", "model.radi_object",
         "model.collection_writer", "model.writers"],
     ["ingest", "export", "lazy", "show", "testing", "examples"],
-    ["writers", "", "exceptions", "orientation", "streaming", "cli"],
+    ["writers", "", "exceptions", "orientation", "parallel", "streaming", "cli"],
 ]  # fmt: skip
 DOORS = {"ingest", "export", "lazy", "show", "testing", "examples"}
 
 # A method that is only a front for a later room imports it inside the method; examples makes files first.
 FRONTS = {
+    ("config", "backends"),
     ("model.doors", "export"),
     ("model.doors", "lazy"),
     ("model.doors", "show"),

@@ -132,7 +132,7 @@ class StoredVolume:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What the layers above ask about before they act.
+    """What a backend says of itself; the conformance suite asks accordingly.
 
     `persistent`: volumes outlive the process and can be opened from another one.
     `sharding`: inner chunks are decoded one by one inside a shard.

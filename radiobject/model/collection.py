@@ -13,6 +13,7 @@ from radiobject.errors import SelectionError, ViewError
 from radiobject.executor import Executor, Progress
 from radiobject.format.integrity import Report, validate
 from radiobject.model.collection_view import CollectionView
+from radiobject.model.context import context_for_new
 from radiobject.model.copying import Chosen, copy_study
 from radiobject.model.eager import EagerQuery
 from radiobject.model.execution import How
@@ -30,18 +31,20 @@ class VolumeCollection(CollectionView):
     """Volumes of one kind (a modality, a series, a segmentation) with one row of `obs` each.
 
     `iloc[int]`, `loc[str]` and a `sel` that finds one give a `Volume`; every other selection gives a view
-    that keeps the order of the collection. Nothing is read before voxels are indexed.
+    that keeps the order of the collection. Nothing is read before voxels are indexed. `ctx` is that of
+    `RadiObject`, here and where a collection is written and opened.
     """
 
     def __init__(
         self,
         uri: str | os.PathLike[str],
+        ctx: Any = None,
         *,
         version: int | str | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         place, name = split_collection(os.fspath(uri))
-        study = Study.at(place, version, None, storage_options)
+        study = Study.at(place, version, None, storage_options, ctx)
         if name is None and len(study.names) != 1:
             raise SelectionError(
                 f"VolumeCollection({place!r})",
@@ -62,6 +65,7 @@ class VolumeCollection(CollectionView):
         validate_dimensions: bool = True,
         valid_subject_ids: Iterable[str] | None = None,
         kind: Literal["image", "label"] | None = None,
+        ctx: Any = None,
         **options: Any,
     ) -> VolumeCollection:
         """Create a study with one collection (`name`, "volume" without one) and open that, in one commit.
@@ -76,11 +80,12 @@ class VolumeCollection(CollectionView):
         """
         from radiobject.ingest.collection import ingest_collection
 
+        context = context_for_new(ctx, uri, options.get("backend"), options.get("storage_options"))
         snapshot = ingest_collection(
             uri, niftis, obs, name or "volume", validate_dimensions=validate_dimensions,
             valid_subject_ids=valid_subject_ids, kind=kind, reorient=reorient, **options,
         )  # fmt: skip
-        return cls._of(Study(snapshot), name or "volume")
+        return cls._of(Study(snapshot, context), name or "volume")
 
     from_images = from_niftis
 
@@ -97,6 +102,7 @@ class VolumeCollection(CollectionView):
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
         message: str = "",
+        ctx: Any = None,
     ) -> VolumeCollection:
         """Create a study with one collection of `(obs_id, Volume)` pairs and open that, in one commit.
 
@@ -115,7 +121,7 @@ class VolumeCollection(CollectionView):
 
         return write_volumes(
             uri, volumes, obs, name=name, kind=kind, write=write, backend=backend,
-            storage_options=storage_options, message=message,
+            storage_options=storage_options, message=message, ctx=ctx,
         )  # fmt: skip
 
     def append(self, niftis: Any, obs_meta: Any = None, **options: Any) -> VolumeCollection:
@@ -227,18 +233,20 @@ class VolumeCollection(CollectionView):
         workers: int | None = None,
         progress: bool | Progress | None = None,
         message: str = "",
+        ctx: Any = None,
     ) -> VolumeCollection:
         """Copy this collection or view to a study of its own, with its subjects, and open it there.
 
         Volumes keep their ids; `name` is the collection's there.
         """
+        context = context_for_new(ctx, uri, backend, storage_options, [self.backend])
         chosen = Chosen(name or self.name, self._study, self.name, self._positions)
         snapshot = copy_study(
             os.fspath(uri), [chosen], [(self._study, self.subjects.to_list())], backend=backend,
             storage_options=dict(storage_options or {}), executor=executor, workers=workers,
             progress=progress, message=message,
         )  # fmt: skip
-        return VolumeCollection._of(Study(snapshot), chosen.name)
+        return VolumeCollection._of(Study(snapshot, context), chosen.name)
 
     def validate(
         self, level: Literal["quick", "standard", "full"] = "quick", *, strict: bool = False

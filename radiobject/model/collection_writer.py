@@ -30,6 +30,7 @@ from radiobject.format.meta import Kind
 from radiobject.format.schema import THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction, create_study
 from radiobject.location import Location
+from radiobject.model.context import context_for
 from radiobject.storage import Storage
 from radiobject.writing.columns import Columns, column_types
 from radiobject.writing.finished import rows_table
@@ -52,9 +53,11 @@ class Run:
         message: str,
         *,
         single_writer: bool,
+        ctx: Any,
     ) -> None:
         self.storage = Storage(Location(uri, storage_options))
         self.backend = backend_for(backend, self.storage.location)
+        self.context = context_for(ctx, self.storage.location.uri, [self.backend])
         self._write, self._message, self._single_writer = write, message, single_writer
         self.state = "new"
         self.ids: dict[str, CollectionWriter] = {}

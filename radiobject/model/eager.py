@@ -16,6 +16,7 @@ import pandas as pd
 from radiobject.config import WriteConfig, current
 from radiobject.location import Location
 from radiobject.model.collection_view import CollectionView
+from radiobject.model.context import context_for_new
 from radiobject.model.deriving import Origin, Place, derive
 from radiobject.model.execution import Execution, Failure, How, results_of
 from radiobject.model.pieces import Format, Piece, pieces_of
@@ -106,13 +107,15 @@ class EagerQuery:
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
         message: str = "",
+        ctx: Any = None,
         **how: Unpack[How],
     ) -> Any:
         """Write the results to a new study at `uri`, as its collection `name`, and open that.
 
-        Ids, rows and provenance are those of `LazyQuery.write`. `TransformError` for results that are no
-        volumes.
+        Ids, rows, provenance and `ctx` are those of `LazyQuery.write`. `TransformError` for results that are
+        no volumes.
         """
+        context = context_for_new(ctx, uri, backend, storage_options, [self._collection.backend])
         place = Place(Storage(Location(uri, storage_options)), backend=backend)
         name = name or self._collection.name
         made = derive(
@@ -121,7 +124,7 @@ class EagerQuery:
             failures=[],
         )  # fmt: skip
         assert made is not None
-        return self._collection._of(Study(made), name)
+        return self._collection._of(Study(made, context), name)
 
     def _origin(self, *, strict: bool = True) -> Origin:
         study, name = self._collection._study, self._collection.name

@@ -16,6 +16,7 @@ from radiobject.config import WriteConfig
 from radiobject.errors import AlignmentError, ConfigError, SelectionError
 from radiobject.location import Location
 from radiobject.model.collection_view import CollectionView
+from radiobject.model.context import context_for_new
 from radiobject.model.copying import Chosen, copy_study
 from radiobject.model.dataframe import visible_types
 from radiobject.model.deriving import Origin, Place, derive
@@ -226,14 +227,17 @@ class LazyQuery:
         storage_options: Mapping[str, Any] | None = None,
         resume: bool = False,
         message: str = "",
+        ctx: Any = None,
         **how: Unpack[How],
     ) -> Any:
         """Write the volumes to a new study at `uri`, as its collection `name`, and open that.
 
         Ids stay those of the source; rows keep what the source's said, get what functions add, and name
         parent and function. Without functions the stored objects are copied byte for byte. `resume=True`
-        keeps what an interrupted run of the same query has finished. One commit, at the end.
+        keeps what an interrupted run of the same query has finished. One commit, at the end. `ctx` is that of
+        `RadiObject`, for the new study.
         """
+        context = context_for_new(ctx, uri, backend, storage_options, [self._collection.backend])
         name = name or self._collection.name
         execution = Execution(**how)
         if not self._stages and kind is None and write is None:
@@ -244,7 +248,7 @@ class LazyQuery:
                 storage_options=dict(storage_options or {}), executor=execution.executor,
                 workers=execution.workers, progress=execution.progress, message=message,
             )  # fmt: skip
-            return self._collection._of(Study(snapshot), name)
+            return self._collection._of(Study(snapshot, context), name)
         self.failures = []
         place = Place(Storage(Location(uri, storage_options)), backend=backend)
         made = derive(
@@ -252,7 +256,7 @@ class LazyQuery:
             how=execution, failures=self.failures,
         )  # fmt: skip
         assert made is not None
-        return self._collection._of(Study(made), name)
+        return self._collection._of(Study(made, context), name)
 
     materialize = write
 

@@ -15,6 +15,7 @@ from radiobject.format.changes import Edit
 from radiobject.format.tags import create_tag
 from radiobject.model.adding import Addable, added
 from radiobject.model.collection import VolumeCollection
+from radiobject.model.context import context_for_new
 from radiobject.model.copying import Chosen, copy_study, ledger_lines, subject_rows
 from radiobject.model.execution import Execution, How
 from radiobject.model.partners import split_subjects
@@ -36,19 +37,23 @@ class RadiObject(StudyView):
     number or a tag. Views (`iloc`, `loc`, `sel`, `filter`, `head`) keep the study's order, narrow the
     collections too, and cost at most the columns that they ask about.
 
+    `ctx` is a `tiledb.Ctx` to read volumes on TileDB by, through this handle and what is made from it; other
+    processes use their own. Studies on other backends take those of `radiobject.parallel` only, to no effect.
+
     Raises `StudyNotFoundError`, `SnapshotExpiredError` for a version that was cleaned up, `FormatError` for a
-    study of a newer format.
+    study of a newer format, `ConfigError` for a `ctx` that is none or that the study cannot honour.
     """
 
     def __init__(
         self,
         uri: str | os.PathLike[str],
+        ctx: Any = None,
         *,
         version: int | str | None = None,
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._set(Study.at(uri, version, backend, storage_options), None, None, ())
+        self._set(Study.at(uri, version, backend, storage_options, ctx), None, None, ())
 
     @classmethod
     @renamed(
@@ -77,6 +82,7 @@ class RadiObject(StudyView):
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
         single_writer: bool = False,
+        ctx: Any = None,
     ) -> RadiObject:
         """Create a study from NIfTI files, arrays, images or Volumes, in one commit, and open it.
 
@@ -106,30 +112,19 @@ class RadiObject(StudyView):
             Keep the volumes that an interrupted run of the same plan has finished.
         single_writer
             Needed for a store that cannot let exactly one of two writers win; you promise to be the only one.
+        ctx
+            That of `RadiObject`, for the study that is opened then.
         """
         from radiobject.ingest import ingest
 
+        context = context_for_new(ctx, uri, backend, storage_options)
         snapshot = ingest(
-            os.fspath(uri),
-            images,
-            obs_meta,
-            obs=obs,
-            validate_alignment=validate_alignment,
-            labels=labels,
-            axis4=axis4,
-            reorient=reorient,
-            write=write,
-            errors=errors,
-            resume=resume,
-            progress=progress,
-            executor=executor,
-            workers=workers,
-            message=message,
-            backend=backend,
-            storage_options=dict(storage_options or {}),
-            single_writer=single_writer,
-        )
-        return cls._of(Study(snapshot))
+            os.fspath(uri), images, obs_meta, obs=obs, validate_alignment=validate_alignment, labels=labels,
+            axis4=axis4, reorient=reorient, write=write, errors=errors, resume=resume, progress=progress,
+            executor=executor, workers=workers, message=message, backend=backend,
+            storage_options=dict(storage_options or {}), single_writer=single_writer,
+        )  # fmt: skip
+        return cls._of(Study(snapshot, context))
 
     from_images = from_niftis
 
@@ -264,12 +259,16 @@ class RadiObject(StudyView):
         workers: int | None = None,
         progress: bool | Progress | None = None,
         message: str = "",
+        ctx: Any = None,
     ) -> RadiObject:
         """Copy this study or view to another place, losing nothing, and open it there.
 
         Within one backend the stored objects are copied byte for byte, each checked against its checksum;
-        between backends (`backend=`) stored values, headers, attributes and every column are.
+        between backends (`backend=`) stored values, headers, attributes and every column are. `ctx` is that
+        of `RadiObject`, for the copy.
         """
+        sources = [self.collection(name).backend for name in self.collection_names]
+        context = context_for_new(ctx, uri, backend, storage_options, sources)
         chosen = [
             Chosen(name, self._study, name, self.collection(name)._rows()) for name in self.collection_names
         ]
@@ -279,7 +278,7 @@ class RadiObject(StudyView):
             storage_options=dict(storage_options or {}), executor=executor, workers=workers,
             progress=progress, message=message,
         )  # fmt: skip
-        return RadiObject._of(Study(snapshot))
+        return RadiObject._of(Study(snapshot, context))
 
     to_radi_object = write
     materialize = renamed(streaming="write(uri): volumes are always copied one by one")(write)
@@ -297,6 +296,7 @@ class RadiObject(StudyView):
         workers: int | None = None,
         progress: bool | Progress | None = None,
         message: str = "",
+        ctx: Any = None,
     ) -> RadiObject:
         """A study made of collections, views or their URIs, from one study or several; volumes are copied.
 
@@ -307,14 +307,14 @@ class RadiObject(StudyView):
             name: c if isinstance(c, VolumeCollection) else VolumeCollection(c)
             for name, c in collections.items()
         }
+        context = context_for_new(ctx, uri, backend, storage_options, [c.backend for c in taken.values()])
         chosen = [Chosen(name, c._study, c.name, c._rows()) for name, c in taken.items()]
         people = subject_rows([(c._study, c.subjects.to_list()) for c in taken.values()], obs_meta)
         snapshot = copy_study(
             os.fspath(uri), chosen, people, backend=backend, storage_options=dict(storage_options or {}),
-            executor=executor, workers=workers,
-            progress=progress, message=message,
+            executor=executor, workers=workers, progress=progress, message=message,
         )  # fmt: skip
-        return cls._of(Study(snapshot))
+        return cls._of(Study(snapshot, context))
 
     from_volume_collections = from_collections
 
@@ -377,7 +377,7 @@ class RadiObject(StudyView):
         made = block.commit()
         if made is not None:
             staged._set(block.after(made), None, None, ())
-            self._set(Study(made), None, None, ())
+            self._set(self._study.after(made), None, None, ())
 
     def tag(self, name: str) -> None:
         """Give this version a name that `RadiObject(uri, version=name)` opens and clean-up respects."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from radiobject import measuring
 from radiobject.errors import RadiObjectError, TransactionError
@@ -75,15 +75,16 @@ class _Block:
 class StagedStudy(Study):
     """A study whose changes are put off: each is seen by the next one, and all are committed together."""
 
-    def __init__(self, snapshot: Snapshot, block: _Block) -> None:
-        super().__init__(snapshot)
+    def __init__(self, snapshot: Snapshot, block: _Block, context: Any) -> None:
+        super().__init__(snapshot, context)
         self._block = block
 
     @classmethod
     def begin(cls, study: Study, message: str) -> StagedStudy:
         """The study as it is, ready to be changed."""
         snapshot = study.snapshot
-        return cls(snapshot, _Block(Transaction(snapshot.storage, snapshot, "transaction", message)))
+        block = _Block(Transaction(snapshot.storage, snapshot, "transaction", message))
+        return cls(snapshot, block, study.context)
 
     def refuse(self, what: str) -> None:
         """Raise `TransactionError` after the end of the block, and for what cannot be staged."""
@@ -114,7 +115,7 @@ class StagedStudy(Study):
 
     def after(self, snapshot: Snapshot) -> StagedStudy:
         """The next step, in the same block."""
-        return StagedStudy(snapshot, self._block)
+        return StagedStudy(snapshot, self._block, self.context)
 
     def commit(self) -> Snapshot | None:
         """Make all that is staged one version, and end the block; None when nothing is staged.

@@ -32,6 +32,7 @@ from radiobject.format.tables import Table
 from radiobject.format.tags import read_tag
 from radiobject.format.transaction import Transaction
 from radiobject.location import Location
+from radiobject.model.context import context_for
 from radiobject.model.index import Index
 from radiobject.model.volume import Volume
 from radiobject.storage import Storage, check_key
@@ -44,10 +45,13 @@ _OPENING = ("obs_id", "obs_subject_id", "_path", "_hint", "_volume", "affine")
 
 
 class Study:
-    """A snapshot with its backends. Immutable; pickles as location and version."""
+    """A snapshot with its backends. Immutable; pickles as location and version.
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+    `context` is what a caller gave to read TileDB volumes by. It is this process's: other ones use their own.
+    """
+
+    def __init__(self, snapshot: Snapshot, context: Any = None) -> None:
+        self.snapshot, self.context = snapshot, context
         self._backends: dict[str, Backend] = {}
         self.renew()
         renew_on_fork(self)
@@ -58,7 +62,12 @@ class Study:
 
     @classmethod
     def open(
-        cls, uri: str, version: int | str | None, backend: str | None, options: dict[str, Any] | None
+        cls,
+        uri: str,
+        version: int | str | None,
+        backend: str | None,
+        options: dict[str, Any] | None,
+        ctx: Any = None,
     ) -> Study:
         """Read one commit. `backend` only says what the caller expects; the commit knows."""
         catalog = Catalog(Storage(Location(uri, options)))
@@ -80,7 +89,7 @@ class Study:
                 got=f"{sorted(found)}",
                 hint="Leave backend= out: the study knows its own.",
             )
-        return cls(snapshot)
+        return cls(snapshot, context_for(ctx, uri, found))
 
     @classmethod
     def at(
@@ -89,6 +98,7 @@ class Study:
         version: int | str | None = None,
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        ctx: Any = None,
     ) -> Study:
         """`open` for a URI that may be pinned: `study@7`, `study@7#sha256:ab12...`.
 
@@ -99,7 +109,8 @@ class Study:
             raise ConfigError(
                 f"{uri}", expected=f"version {pinned}, as the URI says", got=f"version={version}"
             )
-        study = cls.open(text, pinned if version is None else version, backend, dict(storage_options or {}))
+        options = dict(storage_options or {})
+        study = cls.open(text, pinned if version is None else version, backend, options, ctx)
         found = study.snapshot.commit.sha256
         if digest is not None and not found.startswith(digest):
             raise CorruptObjectError(f"{uri}", expected=f"commit {digest}", got=found[: len(digest)])
@@ -119,7 +130,7 @@ class Study:
 
     def after(self, snapshot: Snapshot) -> Study:
         """The study at a newer snapshot, for whoever goes on with it."""
-        return Study(snapshot)
+        return Study(snapshot, self.context)
 
     @property
     def location(self) -> Location:
@@ -195,7 +206,7 @@ class Study:
         """The backend of that name at this place; one instance a study."""
         with self._lock:
             if name not in self._backends:
-                self._backends[name] = get_backend(name, self.location)
+                self._backends[name] = get_backend(name, self.location.with_context(self.context))
             return self._backends[name]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import Edit
 from radiobject.format.transaction import Transaction, create_study
 from radiobject.location import Location
+from radiobject.model.context import context_for_new
 from radiobject.model.copying import Chosen, copied_collections, merged_subjects
 from radiobject.model.deriving import Place, derive
 from radiobject.model.execution import Execution, Failure, How
@@ -152,17 +153,21 @@ class StudyQuery:
         storage_options: Mapping[str, Any] | None = None,
         resume: bool = False,
         message: str = "",
+        ctx: Any = None,
         **how: Unpack[How],
     ) -> Any:
         """Write subjects and volumes to a new study, in one commit, and open it.
 
-        Collections without a function are copied byte for byte; see `LazyQuery.write` for the others.
+        Collections without a function are copied byte for byte; see `LazyQuery.write` for the others, and for
+        `ctx`.
         """
         storage, execution = Storage(Location(uri, storage_options)), Execution(**how)
         self.failures = []
         queries = {name: self.collection(name) for name in self._view.collection_names}
         if not queries:
             raise UnknownIdError("write of a query", expected="at least one collection", got="none")
+        sources = [query.collection.backend for query in queries.values()]
+        context = context_for_new(ctx, uri, backend, storage_options, sources)
         create_study(storage)
         outer = Transaction(storage, None, "map", message)
         outer.journal.begin("map", None)
@@ -193,7 +198,7 @@ class StudyQuery:
         snapshot = outer.commit()
         for journal in journals:
             journal.discard()
-        return self._view._of(Study(snapshot))
+        return self._view._of(Study(snapshot, context))
 
     materialize = write
 

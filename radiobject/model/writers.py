@@ -38,7 +38,8 @@ class VolumeCollectionWriter(CollectionWriter):
 
     `shape` is what every volume must have (x, y, z, or all axes). `obs_schema` (`{column: dtype}`) settles
     types of attributes beforehand; those of others follow from their values. `kind` is "image" or "label",
-    `labels` names a label map's values, `axis4` says what a fourth axis is.
+    `labels` names a label map's values, `axis4` says what a fourth axis is, `ctx` is that of `RadiObject` for
+    the result.
 
     Raises `StudyExistsError` for a taken `uri`; `WriterError` outside the block, and at its end when no
     volume was written.
@@ -66,8 +67,9 @@ class VolumeCollectionWriter(CollectionWriter):
         storage_options: Mapping[str, Any] | None = None,
         single_writer: bool = False,
         message: str = "",
+        ctx: Any = None,
     ) -> None:
-        run = Run(uri, write, backend, storage_options, message, single_writer=single_writer)
+        run = Run(uri, write, backend, storage_options, message, single_writer=single_writer, ctx=ctx)
         super().__init__(run, name or "volume", shape, obs_schema, kind, axis4, labels)
         self._collection: VolumeCollection | None = None
 
@@ -105,7 +107,7 @@ class RadiObjectWriter:
     `write_obs_meta` may come before or after the volumes, and more than once. Without it every subject that
     has volumes gets a row; with it, a subject that has volumes and no row is an error. The end of the `with`
     block finalizes; when an exception leaves it, nothing is committed. `obs_meta_schema` (`{column: dtype}`)
-    settles types of obs_meta's columns.
+    settles types of obs_meta's columns; `ctx` is that of `RadiObject` for the result.
 
     >>> import numpy as np, pandas as pd, tempfile
     >>> with RadiObjectWriter(f"{tempfile.mkdtemp()}/study") as writer:
@@ -126,8 +128,9 @@ class RadiObjectWriter:
         storage_options: Mapping[str, Any] | None = None,
         single_writer: bool = False,
         message: str = "",
+        ctx: Any = None,
     ) -> None:
-        self._run = Run(uri, write, backend, storage_options, message, single_writer=single_writer)
+        self._run = Run(uri, write, backend, storage_options, message, single_writer=single_writer, ctx=ctx)
         types = column_types(obs_meta_schema, "obs_meta_schema")
         self._types = {n: t for n, t in types.items() if n != "obs_subject_id"}
         self._tables: list[pa.Table] = []
@@ -281,7 +284,7 @@ def _committed(run: Run, writers: Sequence[CollectionWriter], subjects: pa.Table
             hint="Write their rows with write_obs_meta; nothing was committed.",
         )
     edit.subjects = subjects
-    return Study(run.commit(edit))
+    return Study(run.commit(edit), run.context)
 
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radiobject.backends.tiledb.context import mapped
+from radiobject.backends.tiledb.failures import mapped
 from radiobject.config import CompressionConfig
 from radiobject.errors import (
     CapabilityError,

@@ -42,7 +42,6 @@ CASES: dict[str, Case] = {
         VolumeCollection(g.t1w.write(g.new("one")).uri.split("/coll")[0]),
         g.t1w,
     ),
-    "VolumeCollection(ctx=)": lambda g: VolumeCollection(f"{g.uri}#T1w", ctx=None),
     "VolumeCollection.uri": lambda g: (g.t1w.uri, f"{g.uri}/collections/T1w"),
     "VolumeCollection.is_view": lambda g: ([g.t1w.is_view, g.t1w.head(1).is_view], [False, True]),
     "VolumeCollection.name": lambda g: (g.t1w.name, "T1w"),

@@ -47,7 +47,6 @@ def extended(g: Ground) -> tuple[object, object]:
 
 CASES: dict[str, Case] = {
     "RadiObject(uri)": lambda g: (RadiObject(g.uri), RadiObject(Path(g.uri))),
-    "RadiObject(ctx=)": lambda g: RadiObject(g.uri, ctx=None),
     "RadiObject.uri": lambda g: ([g.radi.uri, g.radi.head(1).uri], [g.uri, None]),
     "RadiObject.is_view": lambda g: ([g.radi.is_view, g.radi.head(1).is_view], [False, True]),
     "RadiObject.n_collections": lambda g: (g.radi.n_collections, 2),

@@ -103,9 +103,6 @@ CASES: dict[str, Case] = {
             "delete_tiledb_uri",
             "get_config",
             "ImageFormat",
-            "get_tiledb_ctx",
-            "get_tiledb_config",
-            "ctx",
             "LabelSource",
         )
     },
@@ -125,12 +122,8 @@ CASES: dict[str, Case] = {
             "volume_collection",
         )
     },
-    "radiobject.parallel": module("parallel"),
     "map_on_threads": gone("map_on_threads", "radiobject.parallel"),
     "WriteResult": gone("WriteResult", "radiobject.parallel"),
-    "ctx_for_threads": gone("ctx_for_threads", "radiobject.parallel"),
-    "ctx_for_process": gone("ctx_for_process", "radiobject.parallel"),
-    "create_worker_ctx": gone("create_worker_ctx", "radiobject.parallel"),
     **{
         f"radiobject.utils.{n}": gone(n, "radiobject.utils")
         for n in (
@@ -159,8 +152,6 @@ CASES: dict[str, Case] = {
         radiobject.get_radiobject_config() == config.Config(),
     ),
     "RadiObjectConfig": lambda g: (radiobject.RadiObjectConfig(), config.Config()),
-    "RadiObjectConfig.to_tiledb_config": lambda g: config.Config().to_tiledb_config(),
-    "RadiObjectConfig.to_tiledb_ctx": lambda g: config.Config().to_tiledb_ctx(),
     "configure(write=, read=, s3=)": lambda g: (
         after_configure(
             write=config.WriteConfig(tile=TILE), read=config.ReadConfig(2), s3=config.S3Config("x")
@@ -185,7 +176,6 @@ CASES: dict[str, Case] = {
         ZSTD,
     ),
     "CompressionConfig(level=10)": lambda g: config.CompressionConfig("zstd", 10),
-    "CompressionConfig.as_filter": lambda g: ZSTD.as_filter(),
     "Compressor": lambda g: (
         [
             config.CompressionConfig(c).algorithm

@@ -29,7 +29,6 @@ def changed(g: Ground, what: str, *arguments: object, **named: object) -> Datafr
 
 CASES: dict[str, Case] = {
     "Volume(uri)": lambda g: (Volume(g.volume.uri).to_numpy(), ARRAY),
-    "Volume(ctx=)": lambda g: Volume(g.volume.uri, ctx=None),
     "Volume.uri": lambda g: (g.volume.uri.startswith(f"{g.uri}/collections/T1w/sub-01_T1w/"), True),
     "Volume.shape": lambda g: (g.volume.shape, (6, 5, 4)),
     "Volume.ndim": lambda g: (g.volume.ndim, 3),

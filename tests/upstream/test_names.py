@@ -11,13 +11,20 @@ import pytest
 
 import radiobject
 from radiobject.errors import RadiObjectError
-from tests.upstream import cases_collection, cases_rest, cases_study, cases_top, cases_volume
+from tests.upstream import (
+    cases_collection,
+    cases_contexts,
+    cases_rest,
+    cases_study,
+    cases_top,
+    cases_volume,
+)
 from tests.upstream.ground import Case, Ground, make_ground, plain
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "moving-from-upstream.md"
-MODULES = (cases_top, cases_study, cases_collection, cases_volume, cases_rest)
+MODULES = (cases_top, cases_contexts, cases_study, cases_collection, cases_volume, cases_rest)
 CASES: dict[str, Case] = {name: case for module in MODULES for name, case in module.CASES.items()}
-ISSUES = {"C": "the TileDB backend", "D": "DICOM", "F": "training"}
+ISSUES = {"D": "DICOM", "F": "training"}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from radiobject.config import CompressionConfig
 from radiobject.geometry.box import Box
 from radiobject.location import Location
 
-__all__ = ["LocalArray", "filters"]
+__all__ = ["LocalArray", "compressor_of", "filters"]
 
 _FRAGMENT = re.compile(r"^(__fragments|__commits)/__(\d+)_\d+_[0-9a-f]{32}_(\d+)(.*)$", re.DOTALL)
 _OF_FRAGMENTS = ("__fragments", "__commits")
@@ -78,7 +78,7 @@ class LocalArray:
                     yield _stored_name(os.path.relpath(path, self._folder).replace(os.sep, "/")), data
 
 
-def filters(codec: CompressionConfig, ctx: Any = None) -> list[Any]:
+def filters(codec: CompressionConfig, ctx: Any) -> list[Any]:
     """TileDB's filters for a codec: a shuffle, then a compressor, as far as there are any.
 
     TileDB has only the fast variant of LZ4, which has no levels: "lz4hc" and its level change nothing but the
@@ -90,11 +90,16 @@ def filters(codec: CompressionConfig, ctx: Any = None) -> list[Any]:
         chain.append(tiledb.ByteShuffleFilter(ctx=ctx))
     elif codec.algorithm != "none" and codec.shuffle == "bitshuffle":
         chain.append(tiledb.BitShuffleFilter(ctx=ctx))
-    if codec.algorithm == "zstd":
-        chain.append(tiledb.ZstdFilter(level=codec.level, ctx=ctx))
-    elif codec.algorithm in ("lz4", "lz4hc"):
-        chain.append(tiledb.LZ4Filter(level=codec.level, ctx=ctx))
-    return chain
+    last = compressor_of(codec, ctx)
+    return chain if last is None else [*chain, last]
+
+
+def compressor_of(codec: CompressionConfig, ctx: Any = None) -> Any:
+    """TileDB's filter for the algorithm of a codec; None when it has none."""
+    if codec.algorithm == "none":
+        return None
+    kind = engine().ZstdFilter if codec.algorithm == "zstd" else engine().LZ4Filter
+    return kind(level=codec.level, ctx=context_for(_HERE) if ctx is None else ctx)
 
 
 def _stored_name(name: str) -> str:

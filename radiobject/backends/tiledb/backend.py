@@ -21,7 +21,8 @@ class TileDBBackend:
     """Dense arrays (t, c,) z, y, x with one attribute: each shard a fragment, each tile with its SHA-256.
 
     Local disks and S3 are read by libtiledb, other places are `CapabilityError`. Arrays are made in a
-    temporary folder and go out as bytes, so that writing, like every other backend's, passes through `Storage`.
+    temporary folder and go out as bytes, so that writing, like every other backend's, passes through
+    `Storage`.
 
     >>> TileDBBackend(Location("/data/study")).suffix
     '.tdb'

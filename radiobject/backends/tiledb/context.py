@@ -1,42 +1,35 @@
-"""Context: the `tiledb.Ctx` objects of this process, given up when worn; libtiledb's errors as ours."""
+"""Context: the `tiledb.Ctx` objects of this process, given up when worn, and those of its callers."""
 
 from __future__ import annotations
 
 import atexit
 import ctypes
+import json
 import os
-import re
+import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from radiobject import measuring
 from radiobject.config import ReadConfig, current
-from radiobject.errors import (
-    CapabilityError,
-    ConfigError,
-    CorruptObjectError,
-    MissingDependencyError,
-    MissingObjectError,
-    RadiObjectError,
-    StorageError,
-    StorageFullError,
-    StorageReadOnlyError,
-)
+from radiobject.errors import CapabilityError, MissingDependencyError
 from radiobject.forking import on_fork
 from radiobject.location import Location
 
 __all__ = [
     "Context",
-    "adopt",
+    "Origin",
     "array_uri",
     "context_for",
     "engine",
-    "mapped",
-    "mapped_writing",
+    "handed",
+    "made",
+    "of_caller",
+    "origin_of",
     "settings_of",
     "shared",
 ]
@@ -44,37 +37,46 @@ __all__ = [
 LIFE = 1000
 """Queries that a context serves: libtiledb keeps some 13 kB of each in it for good (TileDB-Py issue 2194)."""
 
-_BUDGET = re.compile(r"memory budget|exceeds the budget", re.IGNORECASE)
-_NEWER = re.compile(r"newer than (the )?(library|supported|current)")
-_GONE = re.compile(r"does not exist|No such file|NoSuchKey|NoSuchBucket|Response Code: 404")
-_REFUSED = re.compile(
-    r"Permission denied|Access ?Denied|Response Code: 403|InvalidAccessKeyId|SignatureDoesNotMatch"
-)
-_FULL = re.compile(r"No space left|Disk quota exceeded")
-_SYSTEM = re.compile(r"Too many open files|Input/output error|File too large|Read-only file system")
-_REMOTE = re.compile(r"\bS3\b|\bAWS\b|\bcurl|HTTP")
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a `tiledb.Ctx` comes from: the process, and the settings where they are this package's own."""
+
+    pid: int
+    settings: Mapping[str, str] | None
+
+
+_Key = tuple[tuple[str, str], ...]
 _lock = threading.Lock()
-_contexts: dict[tuple[tuple[str, str], ...], Context] = {}
-_adopted: dict[str, Context] = {}
+_contexts: dict[_Key, Context] = {}
+_handed: dict[_Key, Any] = {}
+_origins: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
+"""Every `tiledb.Ctx` that was made here or came from a caller."""
+_alive: weakref.WeakValueDictionary[int, Context] = weakref.WeakValueDictionary()
 _opened: weakref.WeakSet[Any] = weakref.WeakSet()
 _probed = False
+_adding = threading.RLock()
 _counted: dict[str, int] | None = None
-"""What worn contexts had read; None until somebody measures."""
+"""What contexts had read that are gone; None until somebody measures."""
 
 
 class Context:
-    """A `tiledb.Ctx` with the number of queries that it has served. Shared by all threads."""
+    """A `tiledb.Ctx` with the number of queries that it has served. Shared by all threads.
 
-    def __init__(self, ctx: Any, *, adopted: bool = False) -> None:
-        self.ctx = ctx
-        self._adopted = adopted
+    One of a caller's serves for as long as there are handles that it was given to.
+    """
+
+    def __init__(self, ctx: Any, *, given: bool = False) -> None:
+        self.ctx, self.given, self.pid = ctx, given, os.getpid()
         self._queries = 0
+        # what a caller's has read before is not ours
+        self._before = {} if _counted is None else self._read()
+        _alive[id(self)] = self
 
     @property
     def worn(self) -> bool:
         """Whether its arrays should be opened again, in another one."""
-        return self._queries >= LIFE and not self._adopted
+        return self._queries >= LIFE and not self.given
 
     def open(self, uri: str, mode: str, timestamp: int) -> Any:
         """An array; a forked child leaves it alone for ever."""
@@ -89,11 +91,19 @@ class Context:
 
     def totals(self) -> dict[str, int]:
         """What it has read so far, when TileDB counts."""
-        counters = self.ctx.get_stats(print_out=False, json=True).get("counters", {})
+        return {name: n - self._before.get(name, 0) for name, n in self._read().items()}
+
+    def _read(self) -> dict[str, int]:
+        said = self.ctx.get_stats(print_out=False)  # of one that has read nothing: nothing, and no JSON
+        counters = json.loads(said).get("counters", {}) if said else {}
         return {
             "requests": int(counters.get("Context.VFS.read_ops_num", 0)),
             "bytes_read": int(counters.get("Context.VFS.read_byte_num", 0)),
         }
+
+    def __del__(self) -> None:
+        if _counted is not None and self.pid == os.getpid() and not sys.is_finalizing():
+            _add(_counted, self.totals())
 
 
 def engine() -> Any:
@@ -110,19 +120,65 @@ def engine() -> Any:
     return tiledb
 
 
-def shared(location: Location) -> Context:
-    """The context of this process for a place: one it was given, else one with the limits of `ReadConfig`."""
-    if location.uri in _adopted:
-        return _adopted[location.uri]
+def made(settings: Mapping[str, str]) -> Any:
+    """A new `tiledb.Ctx` with settings of ours."""
+    ctx = engine().Ctx(dict(settings))
+    _origins[ctx] = Origin(os.getpid(), dict(settings))
+    return ctx
+
+
+def handed(settings: Mapping[str, str]) -> Any:
+    """The `tiledb.Ctx` with these settings that every caller in this process is given."""
+    key = _key(settings)
+    with _lock:
+        if key not in _handed:
+            _handed[key] = made(settings)
+        return _handed[key]
+
+
+def origin_of(ctx: Any) -> Origin:
+    """Where a `tiledb.Ctx` comes from; one that is seen for the first time, from a caller in this process."""
+    return _origins.setdefault(ctx, Origin(os.getpid(), None))
+
+
+def of_caller(ctx: Any) -> Context:
+    """The context of a caller's `tiledb.Ctx`, one for all handles that it is given to."""
     _count_when_measured()
-    key = tuple(sorted(settings_of(current().read, location).items()))
+    with _lock:
+        for reference in _alive.valuerefs():
+            found = reference()
+            if found is not None and found.given and found.ctx is ctx:
+                return found
+        return Context(ctx, given=True)
+
+
+def shared(location: Location) -> Context:
+    """The context of this process for a place: a caller's, else one with the limits of `ReadConfig`."""
+    _count_when_measured()
+    given = _given_to(location)
+    if given is not None:
+        return given
+    settings = settings_of(current().read)
+    if location.is_local:
+        # meant for object stores: reads what lies between tiles up to 20 MB apart
+        settings |= {"vfs.min_batch_size": "0", "vfs.min_batch_gap": str(2**16)}
+    settings |= location.tiledb_config() or {}
+    key = _key(settings)
     with _lock:
         found = _contexts.get(key)
         if found is None or found.worn:
-            if found is not None and _counted is not None:
-                _add(_counted, found.totals())
-            found = _contexts[key] = Context(engine().Ctx(dict(key)))
+            found = _contexts[key] = Context(made(settings))
         return found
+
+
+def _given_to(location: Location) -> Context | None:
+    """What a caller gave to read a place by, in the process that it was given in: others cannot use it."""
+    given: Context | None = location.context
+    return given if given is not None and given.pid == os.getpid() else None
+
+
+def _key(settings: Mapping[str, str]) -> _Key:
+    return tuple(sorted(settings.items()))
 
 
 def context_for(location: Location) -> Any:
@@ -132,15 +188,8 @@ def context_for(location: Location) -> Any:
     return context.ctx
 
 
-def adopt(ctx: Any, location: Location) -> None:
-    """Read the volumes below a place by a context of the caller's, in this process and from now on."""
-    if not isinstance(ctx, engine().Ctx):
-        raise ConfigError("ctx", expected="a tiledb.Ctx", got=type(ctx).__name__)
-    _adopted[location.uri] = Context(ctx, adopted=True)
-
-
-def settings_of(read: ReadConfig, location: Location) -> dict[str, str]:
-    """TileDB's settings for a place, and for these of ours."""
+def settings_of(read: ReadConfig) -> dict[str, str]:
+    """TileDB's settings for these of ours, wherever it reads."""
     settings = {
         "sm.mem.total_budget": str(read.memory_budget_mb * 2**20),
         # else it gives the allocator's memory back to the system after every query: reads take twice as long
@@ -149,10 +198,7 @@ def settings_of(read: ReadConfig, location: Location) -> dict[str, str]:
     if read.concurrency is not None:
         settings["sm.compute_concurrency_level"] = str(read.concurrency)
         settings["sm.io_concurrency_level"] = str(read.concurrency)
-    if location.is_local:
-        # meant for object stores: reads what lies between tiles up to 20 MB apart
-        settings |= {"vfs.min_batch_size": "0", "vfs.min_batch_gap": str(2**16)}
-    return settings | (location.tiledb_config() or {})
+    return settings
 
 
 def array_uri(location: Location, path: str) -> str:
@@ -166,7 +212,7 @@ def array_uri(location: Location, path: str) -> str:
             got=location.scheme,
             hint='Use backend="zarr" there, or copy the study to a local disk.',
         )
-    if location.tiledb_config() is None:
+    if location.tiledb_config() is None and _given_to(location) is None:
         raise CapabilityError(
             f"TileDB on {location.uri}",
             expected="storage options that TileDB has too: anon, region, endpoint_url, key, secret, token",
@@ -187,20 +233,23 @@ def _count_when_measured() -> None:
 
 
 def _totals() -> dict[str, int]:
-    # takes no lock of ours: whoever opens a measure() block holds that of `measuring`
+    # does without `_lock`: whoever opens a measure() block holds the one of `measuring`
     global _counted
     if _counted is None:
         engine().stats_enable()
         _counted = {"requests": 0, "bytes_read": 0}
+    found = [context for reference in _alive.valuerefs() if (context := reference()) is not None]
     totals = dict(_counted)
-    for context in (*_contexts.values(), *_adopted.values()):
-        _add(totals, context.totals())
+    for context in found:
+        if context.pid == os.getpid():
+            _add(totals, context.totals())
     return totals
 
 
 def _add(totals: dict[str, int], more: Mapping[str, int]) -> None:
-    for name, n in more.items():
-        totals[name] += n
+    with _adding:  # entered again where the collector ends a context meanwhile
+        for name, n in more.items():
+            totals[name] += n
 
 
 @on_fork
@@ -209,15 +258,15 @@ def _leave_behind() -> None:
 
     Their threads did not come along. Destroying one waits for them for ever, or crashes.
     """
-    global _lock
-    _lock = threading.Lock()
-    held = [*(c.ctx for c in (*_contexts.values(), *_adopted.values())), *_opened]
+    global _lock, _adding
+    _lock, _adding = threading.Lock(), threading.RLock()
+    held = [*_origins.keys(), *_opened]
     if not held:
         return
     for thing in held:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
     _contexts.clear()
-    _adopted.clear()
+    _handed.clear()
     _opened.clear()
     _exit_without_destructors()
 
@@ -232,57 +281,3 @@ def _exit_without_destructors() -> None:
     if on_exit is not None:
         atexit.register(libc.fflush, None)
         on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
-
-
-@contextmanager
-def mapped(where: str, uri: str | None = None, *, local: bool) -> Iterator[None]:
-    """Errors while something (the array at `uri`) is read. What is no failure of the store is damage."""
-    tiledb = engine()
-    try:
-        yield
-    except tiledb.TileDBError as error:
-        # a path may hold any of the words that are looked for
-        said = str(error).replace(uri, "...") if uri else str(error)
-        raise _of_reading(said, where, local=local) from error
-    except (ValueError, OverflowError, IndexError) as error:
-        raise CorruptObjectError(where, expected="a readable array", got=repr(error)) from error
-
-
-@contextmanager
-def mapped_writing(where: str) -> Iterator[None]:
-    """Errors while an array is made in a temporary folder."""
-    tiledb = engine()
-    try:
-        yield
-    except RadiObjectError:
-        raise
-    except (tiledb.TileDBError, OSError) as error:
-        kind = StorageFullError if _FULL.search(str(error)) else StorageError
-        hint = "Arrays are made in a temporary folder first; TMPDIR names another place."
-        raise kind(where, got=str(error), hint=hint) from error
-
-
-def _of_reading(said: str, where: str, *, local: bool) -> RadiObjectError:
-    if _BUDGET.search(said):
-        return ConfigError(
-            where,
-            expected="a memory budget that holds at least one chunk",
-            got=said,
-            hint="Raise ReadConfig(memory_budget_mb=...).",
-        )
-    if _NEWER.search(said):
-        return CapabilityError(
-            where, expected="a tiledb as new as the volume", got=said, hint="pip install -U tiledb"
-        )
-    if _REFUSED.search(said):
-        return StorageReadOnlyError(where, got=said, hint="Check the rights and credentials of this place.")
-    if _GONE.search(said):
-        return MissingObjectError(where, expected="an array", got=said)
-    if _SYSTEM.search(said) or (not local and _REMOTE.search(said)):
-        return StorageError(where, got=said)
-    return CorruptObjectError(
-        where,
-        expected="the bytes that were committed",
-        got=said,
-        hint="Restore the files from a copy, or ingest the volume again.",
-    )

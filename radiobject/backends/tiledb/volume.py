@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from radiobject import measuring
 from radiobject.backends.base import ArraySpec, Level
-from radiobject.backends.tiledb.context import Context, array_uri, mapped, shared
+from radiobject.backends.tiledb.context import Context, array_uri, shared
+from radiobject.backends.tiledb.failures import mapped
 from radiobject.backends.tiledb.manifest import MANIFEST, Manifest, hint_of, parse_hint
 from radiobject.errors import CapabilityError, CorruptObjectError, MissingObjectError
 from radiobject.geometry.box import Box

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from radiobject.backends.base import Level, StoredObject, StoredVolume
 from radiobject.backends.tiledb.arrays import LocalArray
-from radiobject.backends.tiledb.context import mapped_writing
+from radiobject.backends.tiledb.failures import mapped_writing
 from radiobject.backends.tiledb.manifest import MANIFEST, Manifest, hint_of, parse_hint
 from radiobject.errors import CapabilityError
 from radiobject.geometry.box import Box

@@ -25,6 +25,7 @@ from radiobject.errors import (
     StorageReadOnlyError,
 )
 from radiobject.geometry.box import Box
+from radiobject.storage import Storage
 
 if TYPE_CHECKING:
     from radiobject.backends.zarr.backend import ZarrBackend
@@ -120,6 +121,11 @@ class ZarrHandle:
     def uri(self) -> str:
         """URL of the volume's group."""
         return self._where
+
+    @property
+    def place(self) -> tuple[Storage, str]:
+        """The storage that has the volume's objects, and the key of its group there."""
+        return self._backend.storage, self._path
 
     @property
     def _where(self) -> str:

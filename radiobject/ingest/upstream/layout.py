@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from radiobject.backends.tiledb.context import array_uri, context_for, engine, mapped
+from radiobject.backends.tiledb.context import array_uri, context_for, engine
+from radiobject.backends.tiledb.failures import mapped
 from radiobject.errors import (
     CorruptObjectError,
     FormatError,
