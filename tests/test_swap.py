@@ -127,6 +127,20 @@ def test_every_dtype_tile_and_codec(
     assert there_and_back(radi, tmp_path, "tiledb") == 20
 
 
+def test_every_level_of_a_pyramid(tmp_path: Path) -> None:
+    scan = (np.random.default_rng(3).integers(0, 99, (21, 14, 9)).astype("i2"), np.diag([1, 1, 2.5, 1]))
+    images = {name: [(scan, "a"), (scan, "b")] for name in ("T1w", "seg")}
+    radi = RadiObject.from_niftis(tmp_path / "study", images, write=WriteConfig(pyramid=2))
+    assert there_and_back(radi, tmp_path, "tiledb") == 4
+    for place in ("there", "back"):
+        for name, obs_id in (("T1w", "b_T1w"), ("seg", "a_seg")):
+            ours, theirs = (r.collection(name).loc[obs_id] for r in (radi, RadiObject(tmp_path / place)))
+            assert ours.n_levels == theirs.n_levels == 3
+            for one, other in zip(ours.levels, theirs.levels, strict=True):
+                assert one.affine.tobytes() == other.affine.tobytes()
+                np.testing.assert_array_equal(one[...], other[...])
+
+
 def test_columns_of_every_type(tmp_path: Path) -> None:
     people = pd.DataFrame(
         {

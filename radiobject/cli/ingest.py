@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,13 @@ class Errors(Enum):
 
     raise_ = "raise"
     collect = "collect"
+
+
+class Pyramid(Enum):
+    """Whether coarser levels are written."""
+
+    auto = "auto"
+    none = "none"
 
 
 class Preset(Enum):
@@ -70,6 +78,10 @@ def ingest(
         Preset | None,
         typer.Option(help="Compression of all collections; left out: fast for images, archive for labels."),
     ] = None,
+    pyramid: Annotated[
+        Pyramid,
+        typer.Option(help="auto: coarser levels too, of volumes of more than 256 voxels along an axis."),
+    ] = Pyramid.none,
     backend: Annotated[
         str | None, typer.Option(help="How voxels are stored: zarr (the default) or tiledb.")
     ] = None,
@@ -91,6 +103,7 @@ def ingest(
     """
     from radiobject import RadiObject, WriteConfig
 
+    write = WriteConfig() if preset is None else WriteConfig.preset(preset.value)
     radi = RadiObject.from_niftis(
         uri,
         _images(images),
@@ -98,7 +111,7 @@ def ingest(
         validate_alignment=validate_alignment,
         labels=labels or None,
         axis4=axis4.value,
-        write=None if preset is None else WriteConfig.preset(preset.value),
+        write=replace(write, pyramid=pyramid.value),
         errors=errors.value,
         resume=resume,
         backend=backend,

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from radiobject.errors import FormatError
 from radiobject.format.meta import Label, SourceInfo, VolumeMeta
 from radiobject.geometry.affine import Affine
 
-__all__ = ["OME_VERSION", "default_rgba", "ome_attributes", "ome_levels", "read_ome"]
+__all__ = ["OME_VERSION", "OmeAxis", "default_rgba", "ome_attributes", "ome_axes", "ome_levels", "ome_window", "read_ome"]
 
 OME_VERSION = "0.5"
 
@@ -110,12 +111,13 @@ def default_rgba(value: int) -> tuple[int, int, int, int]:
     """The colour of a label without one: always the same for a value, far apart for neighbours; 0 is clear.
 
     >>> default_rgba(0), default_rgba(1)
-    ((0, 0, 0, 0), (230, 46, 46, 255))
+    ((0, 0, 0, 0), (46, 207, 230, 255))
     """
     if value == 0:
         return 0, 0, 0, 0
     # Steps of the golden angle never come back to a hue; three strengths part hues that come close.
-    turn = (value - 1) * 0.618033988749895
+    # The first is cyan and the second amber: eyes that do not tell red from green tell these apart.
+    turn = 0.52 + (value - 1) * 0.618033988749895
     strength = (0.9, 0.65, 1.0)[(value - 1) // 8 % 3]
     red, green, blue = (round(255 * v) for v in colorsys.hsv_to_rgb(turn % 1.0, 0.8, strength))
     return red, green, blue, 255
@@ -203,18 +205,43 @@ def ome_levels(attrs: Mapping[str, Any], where: str) -> tuple[str, ...]:
     return tuple(str(p) for p in paths)
 
 
-def read_ome(attrs: Mapping[str, Any], where: str) -> VolumeMeta:
-    """The best reading of a foreign OME-Zarr 0.5 image: `attrs` are its group's attributes.
+class OmeAxis(NamedTuple):
+    """One axis: name, type ("space", "time", "channel"), and where the finest level's voxels lie on it."""
+
+    name: str
+    type: str | None
+    scale: float
+    translation: float
+
+
+def ome_axes(attrs: Mapping[str, Any], where: str) -> tuple[OmeAxis, ...]:
+    """The axes of an image in disk order, in its own units: what viewers go by that know no other metadata.
+
+    >>> meta = VolumeMeta(Affine.from_spacing((1, 1, 2), origin=(-90, 0, 5)), ("z", "y", "x"))
+    >>> ome_axes({"ome": ome_attributes(meta, "sub-01_T1w")}, "sub-01_T1w")[0]
+    OmeAxis(name='z', type='space', scale=2.0, translation=5.0)
+    """
+    _, image = _image(attrs, where)
+    with _understood(where):
+        axes = [dict(axis) for axis in _items(image, "axes", where)]
+        scale, offset = _placement(image, len(_dims(axes, where)), where)
+        return tuple(
+            OmeAxis(a["name"], a.get("type"), *at) for a, *at in zip(axes, scale, offset, strict=True)
+        )
+
+
+def read_ome(attrs: Mapping[str, Any], where: str, level: int = 0) -> VolumeMeta:
+    """The best reading of a level of a foreign OME-Zarr 0.5 image: `attrs` are its group's attributes.
 
     Lengths become mm (space_unit "unknown" without a unit), times seconds. Axes without `orientation` are
     taken to run to R, A and S. Only the axes a subset of t, c, z, y, x that ends in z, y, x, and only
     positive scales and translations, are accepted; anything else is `FormatError`.
     """
     ome, image = _image(attrs, where)
-    try:
+    with _understood(where):
         axes = [dict(axis) for axis in _items(image, "axes", where)]
         dims = _dims(axes, where)
-        scale, offset = _placement(image, len(dims), where)
+        scale, offset = _placement(image, len(dims), where, level)
         units = [axis.get("unit") for axis in axes[-3:]]
         known = units != [None] * 3
         to_mm = [_factor(_MILLIMETERS, unit, where) for unit in units] if known else [1.0] * 3
@@ -234,10 +261,17 @@ def read_ome(attrs: Mapping[str, Any], where: str) -> VolumeMeta:
             space_unit="mm" if known else "unknown",
             time_unit=None if time is None else "s",
             time_step=None if time is None else scale[0] * _factor(_SECONDS, time, where),
-            window=_window(ome),
+            window=ome_window(ome),
             labels=_labels(ome, where),
             source=SourceInfo("ome-zarr"),
         )
+
+
+@contextmanager
+def _understood(where: str) -> Iterator[None]:
+    """What foreign metadata makes of our reading of it becomes `FormatError`."""
+    try:
+        yield
     except FormatError:
         raise
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
@@ -284,11 +318,13 @@ def _dims(axes: list[dict[str, Any]], where: str) -> tuple[str, ...]:
     return names
 
 
-def _placement(image: Mapping[str, Any], ndim: int, where: str) -> tuple[list[float], list[float]]:
-    """Scale and translation of the finest level: its own transformations, then the whole image's."""
+def _placement(
+    image: Mapping[str, Any], ndim: int, where: str, level: int = 0
+) -> tuple[list[float], list[float]]:
+    """Scale and translation of a level: its own transformations, then the whole image's."""
     scale, offset = [1.0] * ndim, [0.0] * ndim
-    level = _items(image, "datasets", where)[0]
-    steps = [*level["coordinateTransformations"], *image.get("coordinateTransformations", [])]
+    dataset = _items(image, "datasets", where)[level]
+    steps = [*dataset["coordinateTransformations"], *image.get("coordinateTransformations", [])]
     for step in steps:
         kind = step.get("type")
         numbers = step.get(kind) if kind in ("scale", "translation") else None
@@ -333,8 +369,8 @@ def _directions(axes: list[dict[str, Any]], where: str) -> list[tuple[int, int]]
     return [(w, 1 if c in "RAS" else -1) for w, c in zip(found, codes, strict=True)]
 
 
-def _window(ome: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Display range of the first channel; a broken one costs nothing but the hint."""
+def ome_window(ome: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Display range of the first channel, in stored values; a broken one costs nothing but the hint."""
     channels = ome.get("omero", {}).get("channels") or [{}]
     window = channels[0].get("window") or {}
     start, end = window.get("start"), window.get("end")

@@ -17,8 +17,10 @@ from radiobject.geometry.planes import Plane, to_display
 from radiobject.geometry.resample import Grid, grid_around, grid_spaced
 from radiobject.location import Location
 from radiobject.model.anatomy import plane_index
+from radiobject.model.context import context_for
 from radiobject.model.doors import VolumeDoors
 from radiobject.model.held import HeldHandle
+from radiobject.model.levels import LevelHandle
 from radiobject.model.orientation import OrientationInfo, chunk_orientation, orientation_of
 from radiobject.model.resampling import ResampledHandle, grid_like, settled_order
 from radiobject.model.single import Place, free_place, open_single, write_single
@@ -51,7 +53,8 @@ class Volume(VolumeDoors):
 
     Opening reads metadata, no voxel. Indexing is NumPy's, in voxels, axes x, y, z[, t][, c], and reads only
     the chunks it needs. Values are scaled as the source says (`raw=True` in `to_numpy` gives stored ones);
-    labels never are. The result owns its memory. `affine` maps voxel centres to RAS+ millimetres.
+    labels never are. The result owns its memory. `affine` maps voxel centres to RAS+ millimetres. `ctx` is
+    that of `RadiObject`, here and where one is written.
 
     Raises `IndexingError` outside the volume, `IntegrityError` for missing or changed bytes.
     """
@@ -62,9 +65,13 @@ class Volume(VolumeDoors):
     set_obs_id = Moved("An id is given when a volume is written, as images={name: [(volume, subject)]}")
 
     def __init__(
-        self, uri: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None
+        self,
+        uri: str | os.PathLike[str],
+        ctx: Any = None,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._set(*open_single(uri, storage_options))
+        self._set(*open_single(uri, storage_options, ctx))
 
     @classmethod
     @known_as(data="array")
@@ -79,6 +86,7 @@ class Volume(VolumeDoors):
         kind: Kind = "image",
         write: WriteConfig | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        ctx: Any = None,
     ) -> Volume:
         """A volume of an array (x, y, z[, t][, c]): a copy in memory, or written to a free `uri`.
 
@@ -99,7 +107,7 @@ class Volume(VolumeDoors):
                 got=type(array).__name__,
                 hint="Pass its array and its affine.",
             )
-        place = None if uri is None else free_place(uri, storage_options)
+        place = _place(uri, storage_options, ctx)
         unit = None if time_step is None else "s"
         loaded = from_array(np.asanyarray(array), affine, "Volume.from_numpy", axis4, time_step, unit)
         return cls._kept(loaded, kind, place, write or current().write)
@@ -116,6 +124,7 @@ class Volume(VolumeDoors):
         reorient: Reorient = None,
         write: WriteConfig | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        ctx: Any = None,
     ) -> Volume:
         """A volume of a NIfTI file, URL or nibabel image: in memory, or written to a free `uri`.
 
@@ -127,7 +136,7 @@ class Volume(VolumeDoors):
 
         if uri is not None and (not isinstance(uri, str | os.PathLike) or is_nifti_name(uri)):
             source, uri = uri, source  # the order that the TileDB-based package has
-        place = None if uri is None else free_place(uri, storage_options)
+        place = _place(uri, storage_options, ctx)
         settings = oriented(write or current().write, reorient)
         named = isinstance(source, str | os.PathLike)
         near = Location(source if uri is None else uri, storage_options) if named else None
@@ -171,46 +180,52 @@ class Volume(VolumeDoors):
         return self._derived(region=(self._region or Region.whole(self.shape)).reoriented(turn))
 
     def resample(self, spacing: float | Sequence[float] | None = None, *, like: Any = None,
-                 order: int | None = None, fill: float = 0) -> Volume:  # fmt: skip
+                 order: int | None = None, fill: float = 0, antialias: bool = False) -> Volume:  # fmt: skip
         """A lazy Volume on another grid; what is read of it reads the source box and margin that it needs.
 
         `spacing` (mm, one number or three) keeps axes, centre and field of view. `like` is a Volume or a pair
         (shape, affine). `order` 0 is nearest and keeps the dtype, 1 linear, 3 cubic; the default is 1 for
-        images, giving floats, and 0, the only one, for labels. `fill` stands outside the source. Nothing is
-        smoothed before a coarser grid takes its samples. Each time point and channel goes by itself.
+        images, giving floats, and 0, the only one, for labels. `fill` stands outside the source. Each time
+        point and channel goes by itself.
+
+        A coarser grid takes samples of single voxels. With `antialias=True` it takes them of means over
+        blocks of 2, 4, 8 ... voxels along each axis (of labels: the most frequent values), no wider than its
+        own voxels. Blocks that a `level` has are read, others are computed; the values are the same.
 
         Raises `GeometryError` for no grid, `ConfigError` for an order or fill that does not fit.
         """
         if (spacing is None) == (like is None):
             raise SelectionError("resample", expected="either spacing= or like=", got=f"{spacing}, {like}")
         grid = grid_like(like) if spacing is None else grid_spaced(self._cropped(), self.shape, spacing)
-        return self._resampled(grid, order, fill)
+        return self._resampled(grid, order, fill, antialias)
 
-    def _resampled(self, grid: Grid, order: int | None, fill: float) -> Volume:
+    def _resampled(self, grid: Grid, order: int | None, fill: float, antialias: bool) -> Volume:
         meta = self.meta
         settled = settled_order(order, meta.kind, self.obs_id or "volume")
         source = replace(meta.source, exact=False)
         meta = replace(meta, affine=grid[1], scaling=None, source=source)
-        return self._derived(ResampledHandle.make(self, grid, settled, fill), meta)
+        sampled = self._averaged(grid[1]) if antialias else self
+        return self._derived(ResampledHandle.make(sampled, grid, settled, fill), meta)
 
     def read_mm(self, center: Sequence[float], size: float | Sequence[float],
                 spacing: float | Sequence[float] | None = None, axcodes: str | Sequence[str] | None = None,
-                *, order: int | None = None, fill: float = 0) -> npt.NDArray[Any]:  # fmt: skip
+                *, order: int | None = None, fill: float = 0,
+                antialias: bool = False) -> npt.NDArray[Any]:  # fmt: skip
         """The array of a region `size` mm wide around world `center` (mm, RAS+); `fill` outside the volume.
 
         Its axes are the volume's, turned to `axcodes` when given; `size` and `spacing` (default: the
         volume's) follow them, and `size` is rounded to whole voxels. Reads the box and margin that it needs;
-        the values are those of `reorient` and `resample` at the same points.
+        the values are those of `reorient` and `resample` (also with `antialias`) at the same points.
         """
         # of the turned volume, so that half way between voxels is settled as there
         turned = self if axcodes is None else self.reorient(axcodes)
         grid = grid_around(turned._cropped(), center, size, spacing)
-        found: npt.NDArray[Any] = turned._resampled(grid, order, fill)[...]
+        found: npt.NDArray[Any] = turned._resampled(grid, order, fill, antialias)[...]
         return found
 
     def _row_of_all(self) -> dict[str, Any]:
         """The obs row where its statistics are those of this volume: it shows every stored voxel."""
-        stored = not isinstance(self._handle, ResampledHandle)
+        stored = not isinstance(self._handle, ResampledHandle | LevelHandle)
         whole = self._region is None or self._region.is_all_of(self._stored_shape)
         return self.metadata if stored and whole else {}
 
@@ -305,3 +320,11 @@ class Volume(VolumeDoors):
         spacing = "x".join(f"{s:.3g}" for s in self.spacing)
         name = f" {self.obs_id}" if self.obs_id else ""
         return f"<Volume{name} {size} {self.dtype} {spacing} mm {''.join(self.axcodes)}>"
+
+
+def _place(uri: Any, storage_options: Mapping[str, Any] | None, ctx: Any) -> Place | None:
+    """Where a volume is to be written; None for one that stays in memory."""
+    if uri is not None:
+        return free_place(uri, storage_options, ctx)
+    context_for(ctx, "a volume in memory", ["memory"])
+    return None

@@ -12,8 +12,9 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from radiobject.errors import SourceUnsupportedError
+from radiobject.errors import GeometryError, SourceUnsupportedError
 from radiobject.format.meta import VolumeMeta, row_text
+from radiobject.geometry.coordinates import AFFINE, DIRECTION, affine_from
 from radiobject.writing.loaded import Axis4, Loaded, from_array, from_voxels
 
 __all__ = [
@@ -94,8 +95,9 @@ def from_object(item: Any, name: str, axis4: Axis4 = "auto") -> Loaded:
 
     A Volume keeps stored values, scaling, header, kind, label names and time step; one that shows all of a
     NIfTI source also goes back to it byte for byte. A DataArray has dims x, y, z[, t][, c] (`time` and
-    `channel` serve too) in any order, and its 4x4 affine as `attrs["affine"]`, or evenly spaced coordinates,
-    RAS+, in mm or what their `attrs["units"]` says; those of time are in seconds, or times.
+    `channel` serve too) in any order, and its 4x4 affine as `attrs["affine"]`, or the coordinates that
+    `Volume.to_xarray` makes, or others, evenly spaced, RAS+, in mm or what their `attrs["units"]` says; those
+    of time are in seconds, or times.
 
     Raises from the `SourceError` branch only.
     """
@@ -166,6 +168,8 @@ def _from_dataarray(item: Any, name: str) -> Loaded:
 
 
 def _affine_of(coords: Mapping[Hashable, Any], axes: Sequence[Any], name: str) -> npt.NDArray[np.float64]:
+    if AFFINE in coords or DIRECTION in coords:
+        return _affine_of_grid(coords, axes, name)
     if missing := [str(axis) for axis in axes if axis not in coords]:
         raise SourceUnsupportedError(
             name,
@@ -177,6 +181,25 @@ def _affine_of(coords: Mapping[Hashable, Any], axes: Sequence[Any], name: str) -
     for number, axis in enumerate(axes):
         first, step = _steps(coords, axis, name, _MILLIMETERS)
         affine[number, number], affine[number, 3] = step or 1.0, first
+    return affine
+
+
+def _affine_of_grid(
+    coords: Mapping[Hashable, Any], axes: Sequence[Any], name: str
+) -> npt.NDArray[np.float64]:
+    """The affine of what `to_xarray` made, however it was sliced since; oblique grids have it, too."""
+    lines = {str(axis): coords[axis] for axis in axes if axis in coords}
+    stored, direction = (coords[n].item() if n in coords else None for n in (AFFINE, DIRECTION))
+    unit = (coords[AFFINE] if AFFINE in coords else coords[axes[0]]).attrs.get("units", "mm")
+    try:
+        affine = affine_from(lines, stored, direction, name).matrix.copy()
+        affine[:3] *= _MILLIMETERS[unit]
+    except GeometryError as error:
+        raise SourceUnsupportedError(name, got=str(error)) from error
+    except KeyError as error:
+        raise SourceUnsupportedError(
+            name, expected=f"units one of {', '.join(_MILLIMETERS)}", got=repr(unit)
+        ) from error
     return affine
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from radiobject.backends.base import ArraySpec, Backend, Level, StoredVolume, plan_array
+from radiobject.backends.base import ArraySpec, Backend, StoredVolume, plan_array
 from radiobject.config import WriteConfig
 from radiobject.format.exclusive import ensure_group
 from radiobject.format.layout import geometry_shape, volume_path
@@ -17,6 +17,7 @@ from radiobject.format.ome import ome_attributes
 from radiobject.storage import Storage
 from radiobject.writing.compression import settle_shuffle
 from radiobject.writing.loaded import Loaded, with_scaled_dtype
+from radiobject.writing.pyramid import Pyramid
 from radiobject.writing.statistics import Statistics, volume_statistics
 from radiobject.writing.thumbnail import thumbnail_jpeg
 
@@ -116,11 +117,13 @@ def store(
     codec = write.label_compression if label else write.compression
     spec = plan_array(loaded.voxels.shape, loaded.voxels.dtype, meta.dims, write.tile, codec)
     spec = settle_shuffle(loaded.voxels, spec, codec)
-    attrs = {"ome": _ome(meta, name, statistics, loaded), "radiobject": meta.to_json()}
-    writer = backend.create_volume(path, [Level("0", spec)], attrs, loaded.extras)
+    pyramid = Pyramid.planned(spec, meta.affine.spacing, write)
+    attrs = {"ome": _ome(meta, name, statistics, loaded, pyramid), "radiobject": meta.to_json()}
+    writer = backend.create_volume(path, pyramid.levels, attrs, loaded.extras)
     try:
         for box in spec.shard_boxes():
             writer.write(0, box, loaded.voxels[box.slices])
+        pyramid.write(writer, loaded.voxels, labels=label)
         return meta, statistics, spec, writer.finish()
     except BaseException:
         writer.abort()
@@ -150,7 +153,9 @@ def _window(meta: VolumeMeta, statistics: Statistics) -> tuple[float, float] | N
     return (low, high) if low <= high else None
 
 
-def _ome(meta: VolumeMeta, name: str, statistics: Statistics, loaded: Loaded) -> dict[str, Any]:
+def _ome(
+    meta: VolumeMeta, name: str, statistics: Statistics, loaded: Loaded, pyramid: Pyramid
+) -> dict[str, Any]:
     channels = loaded.voxels.shape[meta.dims.index("c")] if "c" in meta.dims else 1
     finite = statistics.min <= statistics.max
     # viewers read the stored values: their display range must be in stored units
@@ -161,6 +166,7 @@ def _ome(meta: VolumeMeta, name: str, statistics: Statistics, loaded: Loaded) ->
     return ome_attributes(
         meta,
         name,
+        pyramid.scales,
         data_range=None if ends is None else (ends[0], ends[1]),
         window=None if shown is None else (shown[0], shown[1]),
         integer=loaded.voxels.dtype.kind in "iu",

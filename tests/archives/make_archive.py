@@ -5,8 +5,9 @@ Run once for a new format version, or for something new in one, never again for 
     python tests/archives/make_archive.py tests/archives/v1.0
     python tests/archives/make_archive.py tests/archives/v1.0-derived
     python tests/archives/make_archive.py tests/archives/v1.0-tiledb
+    python tests/archives/make_archive.py tests/archives/v1.0-pyramid
 
-The last one was made with tiledb 0.33.0, the oldest that the package takes. It writes `study.tar.xz` and
+That on TileDB was made with tiledb 0.33.0, the oldest that the package takes. It writes `study.tar.xz` and
 `expected.json` (for each volume: shape, dtype, affine, SHA-256 of its voxels in C order x, y, z[, t][, c],
 raw and scaled, and of the NIfTI file where export gives one back).
 """
@@ -60,6 +61,15 @@ def read(radi: RadiObject) -> dict[str, Any]:
                 "raw": digest(volume.to_numpy(raw=True)),
                 "scaled": digest(volume.to_numpy()),
             }
+            if volume.n_levels > 1:
+                volumes[volume.obs_id]["levels"] = [
+                    {
+                        "shape": list(level.shape),
+                        "affine": " ".join(map(repr, level.affine.ravel().tolist())),
+                        "raw": digest(level.to_numpy(raw=True)),
+                    }
+                    for level in volume.levels[1:]
+                ]
             if "parent_obs_id" in volume.metadata:
                 keys = ("parent_obs_id", "parent_version", "parent_function", "level")
                 volumes[volume.obs_id]["derived"] = [volume.metadata[k] for k in keys]
@@ -160,7 +170,32 @@ def _write_tiledb(folder: Path) -> RadiObject:
     )
 
 
-_WRITERS = {"v1.0": _write, "v1.0-derived": _write_derived, "v1.0-tiledb": _write_tiledb}
+def _write_pyramid(folder: Path) -> RadiObject:
+    """Images and labels with coarser levels: odd lengths, thick slices, time points, NaN, 64 bits."""
+    thick = np.diag([-0.5, 0.5, 2.0, 1.0])
+    series = _ramp("f4", 7, 6, 5, 3) / 7
+    series[0, 0, 0] = series[2:4, 2:4, 2:4] = np.nan
+    parts = (_ramp("i8", 9, 6, 5) ** 2 % 7 - 3) * 10**15
+    return RadiObject.from_niftis(
+        folder / "study",
+        {
+            "image": [((_ramp("i2", 13, 9, 6) * 7 % 501, _TILT), "a"), ((series, _TILT), "b")],
+            "seg": [((_ramp("u1", 13, 9, 6) // 5 % 4, thick), "a"), ((parts, _TILT), "b")],
+        },
+        axis4="time",
+        labels={"seg": {1: "liver", 2: "spleen"}},
+        write=WriteConfig(tile=TileConfig(chunks=(4, 4, 4), shards=(8, 4, 4)), pyramid=2),
+        progress=False,
+        message="archive",
+    )
+
+
+_WRITERS = {
+    "v1.0": _write,
+    "v1.0-derived": _write_derived,
+    "v1.0-tiledb": _write_tiledb,
+    "v1.0-pyramid": _write_pyramid,
+}
 _EXPORTS = {"v1.0": ("bold_image", "ct_image", "vectors_image"), "v1.0-tiledb": ("bold_image", "ct_image")}
 """Volumes whose NIfTI files come back."""
 

@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from radiobject import RadiObject, Volume
@@ -46,7 +47,7 @@ def unpacked(name: str, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def test_there_is_an_archive_of_each_format() -> None:
-    assert ARCHIVES == ["v1.0", "v1.0-derived", "v1.0-tiledb"]
+    assert ARCHIVES == ["v1.0", "v1.0-derived", "v1.0-pyramid", "v1.0-tiledb"]
 
 
 def test_an_old_study_opens_and_gives_the_same_voxels(archive: tuple[Path, dict[str, Any]]) -> None:
@@ -89,6 +90,17 @@ def test_an_old_layer_is_gone_on_with(tmp_path: Path) -> None:
     radi.add_collection("half", radi.T1w.lazy().map(_MAKER["_halve"]), progress=False)
     assert radi.half.obs_ids == ["a_half", "b_half", "c_half"]
     assert radi.half.obs.read()["level"].notna().all()
+
+
+def test_levels_of_an_old_study_hold_what_is_computed_today(tmp_path: Path) -> None:
+    study, expected = unpacked("v1.0-pyramid", tmp_path)
+    radi = RadiObject(study)
+    assert {len(v["levels"]) for v in expected["volumes"].values()} == {2}
+    for volume in (*radi.image, *radi.seg):
+        held = Volume.from_numpy(volume.to_numpy(), volume.affine, axis4="time", kind=volume.meta.kind)
+        for level in volume.levels[1:]:
+            computed = held.resample(like=level, antialias=True, order=0)
+            np.testing.assert_array_equal(computed[...], level[...])
 
 
 def test_an_old_study_on_tiledb_is_gone_on_with(tmp_path: Path) -> None:

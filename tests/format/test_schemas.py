@@ -95,6 +95,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, make_nifti: Callable[..., An
         write=WriteConfig(
             tile=TileConfig(chunks=(2, 2, 2), shards=(4, 4, 4)),
             orientation=OrientationConfig(reorient_on_load=True),
+            pyramid=1,
         ),
         errors="collect",
         progress=False,
