@@ -16,9 +16,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zarr
 from referencing import Registry, Resource
 
-from radiobject import RadiObject
+from radiobject import RadiObject, Volume
 from radiobject.config import CompressionConfig, OrientationConfig, TileConfig, WriteConfig
 from radiobject.format.catalog import Catalog
 from radiobject.format.changes import Edit
@@ -81,9 +82,16 @@ def study(tmp_path_factory: pytest.TempPathFactory, make_nifti: Callable[..., An
         {"obs_subject_id": list("abcdeéf"), "age": [1.5, None, 3, 4, 5, 6, 7], "ok": [True] * 7}
     )
     files = [(str(folder / name), name[0]) for name in ("a.nii", "b.hdr", "c.nii")]
+    group = zarr.open_group(folder / "theirs.zarr", mode="w", zarr_format=3)  # an image as others write it
+    unit = [{"type": "scale", "scale": [1.0] * 3}]
+    levels = [{"path": "0", "coordinateTransformations": unit}]
+    axes = [{"name": a, "type": "space", "unit": "millimeter"} for a in "zyx"]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
+    group.create_array("0", data=voxels, dimension_names=list("zyx"))
     RadiObject.from_niftis(
         folder / "study",
         {
+            "CT": [(Volume(folder / "theirs.zarr"), "f")],
             "T1w": [*files, (str(folder / "broken.nii"), "d")],
             "seg": [((voxels.astype("u1"), tilted), "e"), ((voxels.astype("i8"), flipped), "é")],
             "dwi": [((np.full((4, 5, 6, 2), np.nan, "f8"), None), "f")],
@@ -153,7 +161,7 @@ def test_every_document_of_a_study_fits_its_schema(study: Path) -> None:
         except jsonschema.ValidationError as error:
             pytest.fail(f"{key}: {error}")
         seen[name] = seen.get(name, 0) + 1
-    assert seen == {"root": 1, "hint": 1, "tag": 1, "commit": 3, "collection": 1 + 3 + 6, "volume": 6}
+    assert seen == {"root": 1, "hint": 1, "tag": 1, "commit": 3, "collection": 1 + 3 + 6, "volume": 7}
     commits = [d for _, n, d in documents(study) if n == "commit"]
     assert [c["change_list"] is not None for c in commits] == [False, True, False]
 
