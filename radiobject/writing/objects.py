@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from radiobject.errors import GeometryError, SourceUnsupportedError
 from radiobject.format.meta import VolumeMeta, row_text
-from radiobject.geometry.coordinates import AFFINE, DIRECTION, affine_from
+from radiobject.geometry.coordinates import AFFINE, DIRECTION, INDEX_UNIT, affine_from
 from radiobject.writing.loaded import Axis4, Loaded, from_array, from_voxels
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _UNITS = {"sec": ("s", 1.0), "msec": ("ms", 1e-3), "usec": ("us", 1e-6)}
+_SPACE = {"meter": "m", "mm": "mm", "micron": "um"}
 _MILLIMETERS = {"mm": 1.0, "cm": 10.0, "m": 1e3, "um": 1e-3}
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0}
 _AXES = {"time": "t", "channel": "c"}
@@ -133,13 +134,15 @@ def _from_volume(volume: VolumeLike, name: str) -> Loaded:
 def _from_image(image: Any, name: str, axis4: Axis4) -> Loaded:
     array = np.asanyarray(image.dataobj)
     step = unit = None
-    if array.ndim == 4 and hasattr(image.header, "get_xyzt_units"):
-        word = image.header.get_xyzt_units()[1]
+    # only NIfTI says units; MGH and others are in mm
+    space, word = image.header.get_xyzt_units() if hasattr(image.header, "get_xyzt_units") else ("mm", None)
+    if array.ndim == 4 and word is not None:
         zoom = float(image.header.get_zooms()[3])
         if word in _UNITS or zoom not in (0.0, 1.0):
             unit, factor = _UNITS.get(word, (None, 1.0))
             step = zoom * factor or None
-    return from_array(array, image.affine, name, axis4, step, unit)
+    loaded = from_array(array, image.affine, name, axis4, step, unit)
+    return replace(loaded, meta=replace(loaded.meta, space_unit=_SPACE.get(space, "mm")))
 
 
 def _is_dataarray(value: Any) -> bool:
@@ -168,7 +171,7 @@ def _from_dataarray(item: Any, name: str) -> Loaded:
 
 
 def _affine_of(coords: Mapping[Hashable, Any], axes: Sequence[Any], name: str) -> npt.NDArray[np.float64]:
-    if AFFINE in coords or DIRECTION in coords:
+    if _text(coords, AFFINE) is not None or _text(coords, DIRECTION) is not None:
         return _affine_of_grid(coords, axes, name)
     if missing := [str(axis) for axis in axes if axis not in coords]:
         raise SourceUnsupportedError(
@@ -184,15 +187,22 @@ def _affine_of(coords: Mapping[Hashable, Any], axes: Sequence[Any], name: str) -
     return affine
 
 
+def _text(coords: Mapping[Hashable, Any], name: str) -> str | None:
+    """A coordinate of text without axes, else None: others call the directions of gradients so, say."""
+    value = coords[name].item() if name in coords and not coords[name].dims else None
+    return value if isinstance(value, str) else None
+
+
 def _affine_of_grid(
     coords: Mapping[Hashable, Any], axes: Sequence[Any], name: str
 ) -> npt.NDArray[np.float64]:
     """The affine of what `to_xarray` made, however it was sliced since; oblique grids have it, too."""
-    lines = {str(axis): coords[axis] for axis in axes if axis in coords}
-    stored, direction = (coords[n].item() if n in coords else None for n in (AFFINE, DIRECTION))
+    lines = {str(axis): coords[axis].to_numpy() for axis in axes if axis in coords}
+    units = {axis: coords[axis].attrs.get("units", INDEX_UNIT) for axis in lines}
+    stored, direction = _text(coords, AFFINE), _text(coords, DIRECTION)
     unit = (coords[AFFINE] if AFFINE in coords else coords[axes[0]]).attrs.get("units", "mm")
     try:
-        affine = affine_from(lines, stored, direction, name).matrix.copy()
+        affine = affine_from(lines, units, stored, direction, name).matrix.copy()
         affine[:3] *= _MILLIMETERS[unit]
     except GeometryError as error:
         raise SourceUnsupportedError(name, got=str(error)) from error

@@ -343,3 +343,16 @@ def test_reorient_overrides_the_settings(tmp_path, scan) -> None:
     with pytest.raises(GeometryError, match="RAX"):
         RadiObject.from_niftis(tmp_path / "never", {"bold": scan}, reorient="RAX")
     assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "unit"), [("mm", "mm"), ("micron", "um"), ("meter", "m"), ("unknown", "mm")]
+)
+def test_an_image_in_memory_says_its_unit_of_length_as_its_file_does(
+    tmp_path: Path, word: str, unit: str
+) -> None:
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.diag([20.0, 20, 30, 1]))
+    image.header.set_xyzt_units(word)
+    nibabel.save(image, tmp_path / "scan.nii")
+    for source in (image, tmp_path / "scan.nii"):
+        assert Volume.from_nifti(source).meta.space_unit == unit
