@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 from foreign.server import serve
 from PIL import Image
 
+from peers.browser import opened
 from peers.pyramids import SPACING, write_pyramid
 
 pytestmark = pytest.mark.peers
@@ -24,22 +23,6 @@ neuroglancer = pytest.importorskip("neuroglancer", reason="needs pip install 'ra
 SHADER = "#uicontrol invlerp normalized(range=[0, 3000])\nvoid main() { emitGrayscale(normalized()); }"
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> list[str]:
-    """The command that opens a page, without the page's URL."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    return [
-        chromium,
-        "--headless=new",
-        "--no-sandbox",
-        "--use-angle=swiftshader",
-        "--enable-unsafe-swiftshader",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
-
-
 def picture(viewer: Any) -> npt.NDArray[np.uint8]:
     """What the page shows once everything visible has come."""
     png = viewer.screenshot(size=[300, 300]).screenshot.image
@@ -47,7 +30,7 @@ def picture(viewer: Any) -> npt.NDArray[np.uint8]:
 
 
 @pytest.mark.timeout(90)
-def test_neuroglancer_shows_both_levels(tmp_path: Path, browser: list[str]) -> None:
+def test_neuroglancer_shows_both_levels(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     write_pyramid(tmp_path / "data", "v.ome.zarr")
     neuroglancer.set_server_bind_address("127.0.0.1")
@@ -60,17 +43,14 @@ def test_neuroglancer_shows_both_levels(tmp_path: Path, browser: list[str]) -> N
             state.layout = "xy"
             state.cross_section_background_color = "#000000"
             state.show_axis_lines = state.show_scale_bar = False
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        page = subprocess.Popen([*browser, viewer.get_viewer_url()], **silent)
         try:
-            near = picture(viewer)
-            dimensions = viewer.state.dimensions
-            with viewer.txn() as state:
-                state.cross_section_scale = 4.0
-            far = picture(viewer)
+            with opened(viewer.get_viewer_url(), tmp_path / "profile"):
+                near = picture(viewer)
+                dimensions = viewer.state.dimensions
+                with viewer.txn() as state:
+                    state.cross_section_scale = 4.0
+                far = picture(viewer)
         finally:
-            page.terminate()
-            page.wait(20)
             neuroglancer.stop()
         paths = {path for _, path, status in server.asked if status in (200, 206)}
     # metres, in the order of the axes on disk

@@ -18,6 +18,7 @@ from foreign.server import FileServer, serve
 from foreign.studies import Written
 
 from peers.pyramids import write_pyramid
+from radiobject import Volume
 
 pytestmark = pytest.mark.peers
 
@@ -89,5 +90,15 @@ def test_zarrita_reads_levels_in_a_nested_group(tmp_path: Path, zarrita: Callabl
     full, half = write_pyramid(tmp_path, "v.ome.zarr")
     with serve(tmp_path) as server:
         (report,) = zarrita(f"{server.url}/v.ome.zarr")
+    axes = ["z", "y", "x"]
+    assert report["levels"] == [expected("0", full, axes), expected("pyramid/1", half, axes)]
+
+
+def test_zarrita_reads_what_the_viewer_serves(tmp_path: Path, zarrita: Callable[..., Any]) -> None:
+    pytest.importorskip("neuroglancer", reason="needs pip install 'radiobject-zarr[viewer]'")
+    full, half = write_pyramid(tmp_path, "v.ome.zarr")
+    with Volume(tmp_path / "v.ome.zarr").view() as session:
+        (layer,) = session.viewer.state.layers
+        (report,) = zarrita(str(layer.source[0].url).removesuffix("/|zarr3:"))
     axes = ["z", "y", "x"]
     assert report["levels"] == [expected("0", full, axes), expected("pyramid/1", half, axes)]

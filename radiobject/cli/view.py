@@ -1,0 +1,73 @@
+"""`radiobject view`: a subject's volumes in a browser, until Ctrl-C."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+import threading
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from radiobject.cli.options import StorageOptions, Uri, Version, open_study
+from radiobject.cli.output import console
+
+__all__ = ["view"]
+
+
+def view(
+    uri: Uri,
+    subject: Annotated[str | None, typer.Option(help="The subject to show; left out: the first.")] = None,
+    collection: Annotated[list[str] | None, typer.Option(help="Only this collection. Repeatable.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: a free one.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+    version: Version = None,
+    storage_option: StorageOptions = None,
+) -> None:
+    """Show a subject in the browser, by Neuroglancer: every collection a layer, in world space.
+
+    Runs until Ctrl-C. The address works on this machine only; its last part is a secret.
+
+    \b
+        radiobject view studies/glioma --subject sub-01
+        radiobject view s3://bucket/glioma --port 9000 --no-browser
+    """
+    radi = open_study(uri, version, storage_option)
+    if collection:
+        radi = radi.select_collections(collection)
+    out = console()
+    try:
+        with radi.view(subject, port=port) as session:
+            on_hub = session.url.startswith("/")
+            title = f"{', '.join(session.layers)} of {session.title}"
+            for line in (title, *_where(session.url, session.port, on_hub)):
+                out.print(line, markup=False, soft_wrap=True)
+            sys.stdout.flush()
+            if not no_browser and not on_hub and _has_screen():
+                webbrowser.open(session.url)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        out.print()
+
+
+def _where(url: str, port: int, on_hub: bool) -> list[str]:
+    if on_hub:
+        lines = [
+            "Open this path on the host of your JupyterHub, which needs jupyter-server-proxy:",
+            f"  {url}",
+        ]
+    else:
+        tunnel = f"ssh -L {port}:127.0.0.1:{port} {getpass.getuser()}@{socket.gethostname()}"
+        other = "From another machine: run this there, then open the same address in its browser"
+        lines = [f"  {url}", other, f"  {tunnel}"]
+    return [*lines, "Ctrl-C ends it."]
+
+
+def _has_screen() -> bool:
+    """Whether a browser would open where the user sees it, and not in this terminal."""
+    if sys.platform in ("win32", "darwin"):
+        return "SSH_CONNECTION" not in os.environ
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
