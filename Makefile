@@ -1,6 +1,6 @@
 # What a newcomer needs. Every target makes its own .venv with Python 3.11 or newer; the second time is quick.
 
-.PHONY: demo test test-peers chaos lint bench clean
+.PHONY: demo test test-peers chaos lint bench docs clean
 .DEFAULT_GOAL := demo
 
 ifeq ($(OS),Windows_NT)
@@ -41,8 +41,13 @@ bench: $(READY) $(UPSTREAM)
 	$(BIN)/python benchmarks/reads.py
 	$(BIN)/python benchmarks/metadata.py
 
+# The site, into build/site; the notebooks of examples/ run on the way.
+docs: .venv/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
+
 clean:
-	rm -rf .venv .venv-upstream demo-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/peers/node_modules
+	rm -rf .venv .venv-upstream .cache demo-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/peers/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Anew whenever the list of dependencies changes.
@@ -60,6 +65,10 @@ $(UPSTREAM): benchmarks/upstream_env.py | $(READY)
 
 .venv/.installed-viewer: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,demo,viewer]"
+	@touch $@
+
+.venv/.installed-docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,demo,docs]"
 	@touch $@
 
 tests/peers/node_modules/.installed: tests/peers/package.json

@@ -73,6 +73,20 @@ def test_ingest_takes_every_option(cli: Callable[..., Outcome], files: Cohort, t
     assert radi.versions()[0]["message"] == "by hand"
 
 
+def test_ingest_writes_coarser_levels_when_asked(
+    cli: Callable[..., Outcome], tmp_path: Path, make_nifti: Callable[..., bytes]
+) -> None:
+    (tmp_path / "sub-1_CT.nii").write_bytes(make_nifti(np.zeros((300, 4, 4), "i2"), affine=np.eye(4)))
+    found = {}
+    for value in ("auto", "none"):
+        words = ["ingest", tmp_path / value, "--images", f"CT={tmp_path}/*.nii", "--pyramid", value]
+        assert cli(*words, "--preset", "archive").code == 0
+        volume = RadiObject(tmp_path / value).CT.iloc[0]
+        found[value] = [level.shape[0] for level in volume.levels]
+        assert "zstd" in next((tmp_path / value).rglob("0/zarr.json")).read_text()
+    assert found == {"auto": [300, 150, 75, 38], "none": [300]}
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
 def test_subject_ids_of_a_table_stay_text(
     cli: Callable[..., Outcome], files: Cohort, tmp_path: Path, kind: str
@@ -300,7 +314,9 @@ def test_an_unknown_backend_is_told_with_those_there_are(
         assert cli("info", tmp_path / "x").code == 1
 
 
-@pytest.mark.parametrize("command", ["ingest", "copy", "info", "validate", "export", "demo"])
+@pytest.mark.parametrize(
+    "command", ["ingest", "copy", "info", "validate", "report", "export", "view", "demo"]
+)
 def test_help_has_an_example(cli: Callable[..., Outcome], command: str) -> None:
     shown = cli(command, "--help")
     assert shown.code == 0

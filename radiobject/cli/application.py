@@ -12,7 +12,9 @@ from radiobject.cli.export import export
 from radiobject.cli.import_upstream import import_upstream
 from radiobject.cli.info import info
 from radiobject.cli.ingest import ingest
+from radiobject.cli.report import report
 from radiobject.cli.validate import validate
+from radiobject.cli.view import view
 
 __all__ = ["application"]
 
@@ -27,7 +29,7 @@ def application() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_common)
-    for command in (ingest, import_upstream, copy, info, validate, export, demo):
+    for command in (ingest, import_upstream, copy, info, validate, report, export, view, demo):
         app.command(no_args_is_help=command is not demo)(command)
     return app
 

@@ -46,10 +46,9 @@ def demo(
         radiobject demo --n 3 --spacing 4 --out quick
     """
     from radiobject import RadiObject, ReadConfig, configure, measure
-    from radiobject.cli.picture import draw_planes, require_matplotlib
     from radiobject.examples import LABELS, cohort
+    from radiobject.show.plot import plot_subject  # here, so that nothing is begun without matplotlib
 
-    require_matplotlib()
     _fresh(out)
     say = console()
     begun = time.perf_counter()
@@ -66,7 +65,7 @@ def demo(
     radi = RadiObject(study)
     say.print()
     say.print(_sizes(radi, files))
-    brain, seg = radi.T1w.iloc[0], radi.seg.iloc[0]
+    brain = radi.T1w.iloc[0]
     # no cache of ours: nibabel has none either, and the same scans are read three times
     with configure(read=ReadConfig(cache_bytes=0)):
         say.print(_times(radi, files))
@@ -76,8 +75,7 @@ def demo(
     say.print(f"  {counts}", markup=False, soft_wrap=True)
 
     picture = out / "planes.png"
-    size = " x ".join(map(str, brain.shape))
-    draw_planes(picture, brain, seg, f"{brain.obs_subject_id}: {size} voxels", ("T1w", "seg on T1w"))
+    plot_subject(radi, brain.obs_subject_id).savefig(picture, pil_kwargs={"optimize": True})
     say.print("\nPicture", style="bold")
     say.print(f"  {picture}", markup=False, soft_wrap=True)
     say.print("\nPaste these five lines into python next", style="bold")

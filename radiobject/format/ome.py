@@ -21,7 +21,7 @@ from radiobject.errors import FormatError
 from radiobject.format.meta import Label, SourceInfo, VolumeMeta
 from radiobject.geometry.affine import Affine
 
-__all__ = ["OME_VERSION", "OmeAxis", "default_rgba", "ome_attributes", "ome_axes", "ome_levels", "ome_window", "read_ome"]
+__all__ = ["OME_VERSION", "OmeAxis", "default_rgba", "ome_attributes", "ome_axes", "ome_levels", "read_ome"]
 
 OME_VERSION = "0.5"
 
@@ -261,7 +261,7 @@ def read_ome(attrs: Mapping[str, Any], where: str, level: int = 0) -> VolumeMeta
             space_unit="mm" if known else "unknown",
             time_unit=None if time is None else "s",
             time_step=None if time is None else scale[0] * _factor(_SECONDS, time, where),
-            window=ome_window(ome),
+            window=_window(ome),
             labels=_labels(ome, where),
             source=SourceInfo("ome-zarr"),
         )
@@ -369,7 +369,7 @@ def _directions(axes: list[dict[str, Any]], where: str) -> list[tuple[int, int]]
     return [(w, 1 if c in "RAS" else -1) for w, c in zip(found, codes, strict=True)]
 
 
-def ome_window(ome: Mapping[str, Any]) -> tuple[float, float] | None:
+def _window(ome: Mapping[str, Any]) -> tuple[float, float] | None:
     """Display range of the first channel, in stored values; a broken one costs nothing but the hint."""
     channels = ome.get("omero", {}).get("channels") or [{}]
     window = channels[0].get("window") or {}

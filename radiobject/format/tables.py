@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 ROW_GROUP = 4096
+PICTURE_GROUP = 128  # where there are bytes, which are read a few at a time: half a megabyte of thumbnails
 _KEPT_GROUPS = 32
 
 
@@ -75,7 +76,7 @@ def write_part(storage: Storage, table: str, rows: pa.Table) -> Part:
         rows,
         sink,
         compression="zstd",
-        row_group_size=ROW_GROUP,
+        row_group_size=PICTURE_GROUP if any(map(pa.types.is_binary, rows.schema.types)) else ROW_GROUP,
         write_page_checksum=True,
         store_schema=True,
         # one histogram or object list a row has no two equal values: a dictionary would only cost

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Self
@@ -20,6 +19,7 @@ from radiobject.format.tables import Table
 from radiobject.model.collection import VolumeCollection
 from radiobject.model.collection_view import ILoc, Loc, filled, matching_rows
 from radiobject.model.dataframe import Dataframe, found_rows
+from radiobject.model.doors import StudyDoors
 from radiobject.model.index import Index, select_labels
 from radiobject.model.partners import PARTNER_COLUMNS, match
 from radiobject.model.study import Study
@@ -29,7 +29,7 @@ from radiobject.model.volume import Volume
 __all__ = ["StudyView"]
 
 
-class StudyView:
+class StudyView(StudyDoors):
     """Subjects and collections of one version, whole or narrowed. Immutable but for the newest handle itself.
 
     Selections keep the study's order, intersect when chained, and narrow the collections too.
@@ -355,12 +355,6 @@ class StudyView:
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.collection_names]
-
-    def _repr_html_(self) -> str:
-        place = html.escape(self._study.location.uri)
-        of = "a view of " if self.is_view else ""
-        title = f"<b>RadiObject</b> {of}<code>{place}</code>, version {self.version}: {len(self)} subjects"
-        return f"<div>{title}{self.describe().to_html()}</div>"
 
     def __repr__(self) -> str:
         place = f"view of {self._study.location.uri}" if self.is_view else self._study.location.uri
