@@ -41,8 +41,9 @@ bench: $(READY) $(UPSTREAM)
 	$(BIN)/python benchmarks/reads.py
 	$(BIN)/python benchmarks/metadata.py
 
-# The site, into build/site; the notebooks of examples/ run on the way.
+# The pictures (Chromium must be there), and the site with the notebooks of examples/, run, into build/site.
 docs: .venv/.installed-docs
+	$(BIN)/python docs/pictures
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "build/site/index.html"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,15 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 @pytest.mark.peers
 def test_the_script_makes_every_picture_that_pages_show(tmp_path: Path) -> None:
-    runpy.run_path(str(DOCS / "pictures.py"))["draw"](tmp_path, spacing=8)
-    for made in sorted(tmp_path.iterdir()):
-        shown = DOCS / "images" / made.name
+    folder = tmp_path / "images"
+    subprocess.run([sys.executable, str(DOCS / "pictures"), str(folder), "8"], check=True, cwd=tmp_path)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"demo.png", "plot.png", "show.png", "report.png", "view.png"}
+    pages = "".join(p.read_text(encoding="utf-8") for p in [DOCS.parent / "README.md", *DOCS.rglob("*.md")])
+    for name in names:
+        assert f"images/{name})" in pages
+        shown = DOCS / "images" / name
         assert shown.stat().st_size < 150_000
-        with Image.open(made) as a, Image.open(shown) as b:
-            assert a.width == b.width
-            assert len(a.convert("RGB").getcolors(2**24)) > 50
-    names = {path.name for path in tmp_path.iterdir()}
-    page = (DOCS / "how-to" / "pictures.md").read_text(encoding="utf-8")
-    assert all(f"](../images/{name})" in page for name in names)
+        with Image.open(folder / name) as made, Image.open(shown) as image:
+            assert made.width == image.width
+            assert len(made.convert("RGB").getcolors(2**24)) > 50

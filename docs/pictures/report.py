@@ -1,19 +1,13 @@
-"""Makes the picture of a report that the pages show: `python docs/report_picture.py`, in a checkout.
-
-Another file and a voxel size in mm may follow: `python docs/report_picture.py /tmp/report.png 8`. Chromium
-must be there.
-"""
+"""The picture of a report."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from browser import photograph, shrink
 from PIL import Image
 
 from radiobject import RadiObject
@@ -21,25 +15,13 @@ from radiobject.examples import LABELS, study
 
 __all__ = ["draw"]
 
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
-
-def draw(picture: Path, spacing: float = 2.0) -> None:
-    """Photograph the head of the report of a cohort in which a few volumes went wrong."""
-    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    if browser is None:
-        raise SystemExit("docs/report_picture.py needs Chromium: apt-get install chromium")
+def draw(folder: Path, spacing: float = 2.0) -> None:
+    """Write report.png: the head of the report of a cohort in which a few volumes went wrong."""
     with tempfile.TemporaryDirectory() as place:
         _spoilt(Path(place), spacing).report(Path(place) / "report.html")
-        command = [
-            browser, "--headless=new", "--no-sandbox", "--hide-scrollbars", "--window-size=1200,1480",
-            f"--user-data-dir={place}/profile", f"--screenshot={picture}",
-            (Path(place) / "report.html").as_uri(),
-        ]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True, timeout=120)  # noqa: S603 - our own page
-    with Image.open(picture) as image:
-        few = image.convert("RGB").quantize(256, kmeans=4, dither=Image.Dither.NONE)
-    few.save(picture, optimize=True)
+        photograph(Path(place) / "report.html", folder / "report.png", 1200, 1480)
+    shrink(folder / "report.png", method=Image.Quantize.MEDIANCUT)
 
 
 def _spoilt(place: Path, spacing: float) -> RadiObject:
@@ -63,8 +45,3 @@ def _spoilt(place: Path, spacing: float) -> RadiObject:
         progress=False,
         message="last night",
     )
-
-
-if __name__ == "__main__":
-    here = Path(__file__).resolve().parent / "images" / "report.png"
-    draw(Path(sys.argv[1]) if len(sys.argv) > 1 else here, float(sys.argv[2]) if len(sys.argv) > 2 else 2.0)
