@@ -27,13 +27,16 @@ def tiny() -> tuple[Any, Any]:
     return np.arange(512, dtype="i2").reshape(8, 8, 8), np.eye(4)
 
 
-def write_subjects(uri: str | Path, n: int, names: tuple[str, ...]) -> RadiObject:
+def write_subjects(uri: str | Path, n: int, names: tuple[str, ...], scan: Any = None) -> RadiObject:
     """A study of `n` subjects with one volume each in every collection of `names`, committed in one version.
+
+    All volumes are the same, `scan` (an array and its affine) or a tiny one.
 
     `obs_meta` has age, weight, dx, site; rows of `obs` are that of one ingested volume, which they all point
     to, with an obs_id, mean and histogram of their own. The first subject is sub-000000.
     """
-    radi = RadiObject.from_images(uri, {name: [(tiny(), subject_name(0))] for name in names}, progress=False)
+    source = tiny() if scan is None else scan
+    radi = RadiObject.from_images(uri, {name: [(source, subject_name(0))] for name in names}, progress=False)
     rng = np.random.default_rng(0)
     ids = [subject_name(i) for i in range(n)]
     people = pd.DataFrame(

@@ -14,6 +14,9 @@
 # columns of the volume table beside them. Nothing is read before something is computed.
 
 # %%
+import tempfile
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
@@ -70,7 +73,7 @@ half.radi.affine
 
 # %%
 print(half.radi.to_volume())
-half.radi.to_nifti("half.nii.gz")
+half.radi.to_nifti(Path(tempfile.mkdtemp()) / "half.nii.gz")
 
 # %% [markdown]
 # ## Image and mask as one Dataset

@@ -14,8 +14,12 @@
 # JupyterHub and on a study in S3.
 
 # %%
+import tempfile
+from pathlib import Path
+
 from radiobject.examples import study
 
+folder = Path(tempfile.mkdtemp())
 radi = study(n=3, spacing=2.0)
 scan, tissue = radi.T1w.iloc[0], radi.seg.iloc[0]
 
@@ -42,7 +46,7 @@ radi.plot_subject("sub-02", at=(-20.0, -10.0, 15.0))
 
 # %%
 page = scan.show(overlay=tissue)
-page.save("sub-01.html")
+page.save(folder / "sub-01.html")
 page
 
 # %% [markdown]
@@ -70,4 +74,4 @@ print("/".join(scan.uri.split("/")[-4:]))
 # Contact sheets, histograms, and what is unusual. It reads the tables, no voxels.
 
 # %%
-radi.report("report.html")
+radi.report(folder / "report.html")

@@ -7,8 +7,9 @@ import functools
 import logging
 import os
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -39,7 +40,7 @@ def run(
     workers: int | None = None,
     ordered: bool = False,
     retries: int = 0,
-) -> Iterator[tuple[int, R | Exception]]:
+) -> Generator[tuple[int, R | Exception], None, None]:
     """Yield `(position, result or exception)` as tasks finish; at most `workers` items are alive at once.
 
     `executor`: "serial", "threads", "processes", or a `dask.distributed.Client`. `ordered` yields in the
@@ -97,7 +98,9 @@ class _ThreadPool:
     def __init__(self, task: Callable[[Any], Any], workers: int | None) -> None:
         self.width = workers or min(os.cpu_count() or 1, 16)
         self._task = task
-        self._pool = ThreadPoolExecutor(self.width, thread_name_prefix="radiobject")
+        self._mine = threading.local()
+        mark = (self._mine, "thread", True)
+        self._pool = ThreadPoolExecutor(self.width, "radiobject", initializer=setattr, initargs=mark)
 
     def submit(self, item: Any) -> Future[Any]:
         # settings of a `with configure(...)` around the call hold in its threads too
@@ -113,7 +116,8 @@ class _ThreadPool:
     def close(self, unfinished: Iterable[Future[Any]]) -> None:
         for future in unfinished:
             future.cancel()
-        self._pool.shutdown(wait=True)
+        # a run that nobody goes on with is closed where garbage is collected: maybe in one of these threads
+        self._pool.shutdown(wait=not hasattr(self._mine, "thread"))
 
 
 def _attempt(fn: Callable[[T], R], retries: int, item: T) -> R | Exception:
@@ -127,7 +131,9 @@ def _attempt(fn: Callable[[T], R], retries: int, item: T) -> R | Exception:
     except Exception as error:
         # what a failed task had in its hands (a whole scan) must not live as long as its error does
         link: BaseException | None = error
-        while link is not None:
+        seen = set[int]()
+        while link is not None and id(link) not in seen:  # nothing keeps an error from being its own cause
+            seen.add(id(link))
             traceback.clear_frames(link.__traceback__)
             link = link.__cause__ or link.__context__
         return error

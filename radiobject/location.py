@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -84,6 +85,21 @@ class Location:
         below.options, below.scheme, below.context = self.options, self.scheme, self.context
         below.uri = f"{self.uri}/{relative}" if relative else self.uri
         return below
+
+    def parents(self, levels: int) -> list[Location]:
+        """The folders that this one lies in, nearest first; of a store elsewhere at most `levels` of them.
+
+        >>> [place.uri for place in Location("s3://bucket/a/b/c").parents(2)]
+        ['s3://bucket/a/b', 's3://bucket/a']
+        """
+        if self.is_local:
+            above = [str(folder) for folder in Path(os.path.realpath(self.path)).parents]
+        else:
+            scheme, _, rest = self.uri.partition("://")
+            names = rest.split("/")
+            above = [f"{scheme}://{'/'.join(names[:n])}" for n in range(len(names) - 1, 0, -1)]
+            above = above if self.scheme == "memory" else above[:levels]
+        return [Location(uri, self.options) for uri in above if not uri.endswith("://")]
 
     def with_context(self, context: Any) -> Location:
         """The same place, to be read by `context`."""

@@ -47,7 +47,8 @@ class measure:  # noqa: N801 - used as `with radiobject.measure() as m:`
     """Count what the code inside the block cost, in every thread of this process.
 
     Counters: `requests` (reads of objects or ranges of them), `bytes_read` (as stored), `bytes_used`
-    (voxel bytes returned), `chunks_decoded`, `volumes_opened`, `cache_hits`.
+    (voxel bytes returned), `chunks_decoded` and `bytes_decoded` (whole chunks that reads touched),
+    `volumes_opened`, `cache_hits`.
 
     >>> with measure() as m:
     ...     add("requests", 2)
@@ -80,6 +81,9 @@ class measure:  # noqa: N801 - used as `with radiobject.measure() as m:`
         return self.counts[name]
 
     def __repr__(self) -> str:
-        order = ("requests", "bytes_read", "bytes_used", "chunks_decoded", "volumes_opened", "cache_hits")
+        order = (
+            "requests", "bytes_read", "bytes_used", "chunks_decoded", "bytes_decoded", "volumes_opened",
+            "cache_hits",
+        )  # fmt: skip
         names = [n for n in order if self.counts[n]] + sorted(n for n in self.counts if n not in order)
         return "measure(" + ", ".join(f"{n}={self.counts[n]:,}" for n in names) + ")"

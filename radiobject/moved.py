@@ -21,7 +21,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _DICOM = "DICOM comes with a later version; convert to NIfTI until then (dcm2niix)."
-_ML = "It belongs to radiobject.ml, which this version does not have yet."
+_SAMPLES = "radiobject.ml.VolumeCollectionDataset reads volumes, patches and slices; "
+_CACHES = "Loaders take cache=InMemory(bytes=), cache=Scratch(directory) or cache=CacheStrategy.IN_MEMORY."
 
 ALIASES = {
     "AlignmentError": "exceptions:AlignmentError",
@@ -32,6 +33,7 @@ ALIASES = {
     "ConfigurationError": "exceptions:ConfigurationError",
     "EagerQuery": "model.eager:EagerQuery",
     "IngestError": "exceptions:IngestError",
+    "LabelSource": "ml.labels:LabelSource",
     "LazyQuery": "model.query:LazyQuery",
     "Query": "model.study_query:StudyQuery",
     "QueryCount": "model.study_query:QueryCount",
@@ -61,12 +63,17 @@ _IMAGES = "RadiObject.from_niftis(images={name: files}) takes files as they are 
 NAMES = {
     "radiobject": {
         "CacheStats": "radiobject.measure counts cache_hits and chunks_decoded.",
-        "LabelSource": _ML,
         "S3Stats": "radiobject.measure counts requests and bytes_read.",
         "TileDBStats": "radiobject.measure is the context manager that counts.",
         "delete_tiledb_uri": "A study is a folder or prefix: shutil.rmtree(uri), or fsspec's rm(uri, "
         "recursive=True). RadiObject.delete(subjects=...) takes a part out.",
         "get_config": "radiobject.get_radiobject_config() returns the settings.",
+    },
+    "radiobject.ml": {
+        "GridPatchDataset": _SAMPLES + "with sampling=Grid(overlap=) on a grid.",
+        "MultiModalDataset": _SAMPLES + "several collections become channels.",
+        "PatchVolumeDataset": _SAMPLES + "DatasetConfig says which.",
+        "RadiObjectDataset": _SAMPLES + "it takes a study, and modalities=.",
     },
     "radiobject.ingest": {
         "detect_format": _IMAGES,
@@ -93,7 +100,14 @@ MODULES = {
     "imaging_metadata": "What headers say stands in the columns of VolumeCollection.obs; kinds of series are "
     "not guessed from file names: name the collections in images={...}.",
     "indexing": "from radiobject import Index, align",
-    "ml": _ML,
+    "ml.cache": _CACHES,
+    "ml.compat": "from radiobject.ml import Compose",
+    "ml.config": "from radiobject.ml import DatasetConfig, LoadingMode",
+    "ml.factory": "from radiobject.ml import create_training_dataloader",
+    "ml.reader": "Volumes are lazy and picklable: VolumeCollection.iloc[n][...] reads a part of one.",
+    "ml.utils": "labels= of datasets and loaders takes what load_labels takes. SampleSpec says which "
+    "collections make a sample and checks that they match; volumes may differ in shape "
+    "(VolumeCollection.shape is None then). Workers of a DataLoader need no worker_init_fn.",
     "query": "from radiobject import LazyQuery, EagerQuery",
     "radi_object": "from radiobject import RadiObject",
     "stats": "radiobject.measure is the context manager that counts requests and bytes.",

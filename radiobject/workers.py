@@ -40,13 +40,16 @@ def is_client(executor: Any) -> bool:
     return type(executor).__module__.split(".")[0] == "distributed" and hasattr(executor, "scatter")
 
 
-def refuse_other_processes(location: Location, executor: Any) -> None:
-    """Raise `ConfigError` for an executor that cannot see what stands in this process's memory."""
-    if location.scheme == "memory" and executor not in ("threads", "serial"):
+def refuse_other_processes(location: Location, executor: Any, *, persistent: bool = True) -> None:
+    """Raise `ConfigError` for an executor that cannot see what stands in this process's memory.
+
+    `persistent` is the backend's: without it, what a worker process writes would go when that process ends.
+    """
+    if (location.scheme == "memory" or not persistent) and executor not in ("threads", "serial"):
         raise ConfigError(
             f"executor={executor!r} on {location.uri}",
             expected="'threads' or 'serial'",
-            got="a place in the memory of this process",
+            got="volumes in the memory of this process",
         )
 
 

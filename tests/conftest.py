@@ -120,6 +120,56 @@ def make_nifti() -> NiftiMaker:
     return make
 
 
+ENGINES = ("memory", "tensorstore", "zarr-python", "zarr-python on fsspec", "tiledb")
+"""What stores voxels. All but "on fsspec" are at home on a local disk, memory with its tables there."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that uses `backend`, or is one of the model's, runs once on each engine; markers say where not.
+
+    Those that have their place from `backend` run on fsspec's memory:// as well.
+    """
+    test, used = metafunc.definition, set(metafunc.fixturenames)
+    if "engine" not in used or not used & {"backend", "everywhere"}:
+        return
+    engines = [e for e in ENGINES if "backend" in used or "fsspec" not in e]
+    marker = test.get_closest_marker("no_backend") or test.get_closest_marker("only")
+    if marker is not None:
+        wrong = set(marker.args) - set(engines) or bool(marker.args) != (marker.name == "only")
+        if wrong or not marker.kwargs.get("reason"):
+            raise pytest.UsageError(f"{test.nodeid}: {marker} wants reason=, and `only` some of {engines}")
+        if marker.name == "no_backend":
+            return
+        engines = [e for e in engines if e in marker.args]
+    metafunc.parametrize("engine", engines, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every `gap` is a strict xfail, so that a mended one shows."""
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        for gap in item.iter_markers("gap"):
+            where = {k: v for k, v in gap.kwargs.items() if k not in ("reason", "raises")}
+            said = {k: v for k, v in gap.kwargs.items() if k not in where}
+            if set(gap.args) - set(ENGINES) or where.keys() - params.keys() or len(said) < 2:
+                raise pytest.UsageError(f"{item.nodeid}: {gap} wants engines, reason= and raises=")
+            if params.get("engine") in gap.args and all(params[k] in v for k, v in where.items()):
+                item.add_marker(pytest.mark.xfail(strict=True, **said))
+
+
+@pytest.fixture(scope="module")
+def engine(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """The engine under test, which whatever is made on Zarr has without asking; None for a test of none."""
+    name = getattr(request, "param", None)
+    if name == "tiledb":
+        pytest.importorskip("tiledb")
+    with pytest.MonkeyPatch.context() as patch:
+        if name not in (None, "memory", "tiledb"):
+            # the default argument is the one thing that all of a study's backends are made with
+            patch.setattr(ZarrBackend.__init__, "__defaults__", (name.partition(" on ")[0],))
+        yield name
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a test may put studies, and the backend and engine that they are written with."""
@@ -133,27 +183,19 @@ class Place:
         return f"{self.root}/{name}"
 
 
-@pytest.fixture(params=["memory", "tensorstore", "zarr-python", "zarr-python on fsspec", "tiledb"])
-def backend(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Place]:
+@pytest.fixture
+def backend(engine: str, tmp_path: Path) -> Iterator[Place]:
     """The same test on every backend and engine; pass `backend.uri()` and `backend=backend.backend`."""
-    engine, _, fsspec = request.param.partition(" on ")
-    if engine == "tiledb":
-        pytest.importorskip("tiledb")
-        yield Place(str(tmp_path), "tiledb", engine)
+    name, _, fsspec = engine.partition(" on ")
+    kind = name if name in ("memory", "tiledb") else "zarr"
+    if name != "memory" and not fsspec:
+        yield Place(str(tmp_path), kind, name)
         return
-    if engine != "memory":
-        # the default argument is the one thing that all of a study's backends are made with
-        monkeypatch.setattr(ZarrBackend.__init__, "__defaults__", (engine,))
-    if engine == "memory" or fsspec:
-        root = f"memory://{uuid.uuid4().hex}"
-        yield Place(root, "memory" if engine == "memory" else "zarr", engine)
-        fs, path = Location(root).filesystem()
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
-    else:
-        yield Place(str(tmp_path), "zarr", engine)
+    root = f"memory://{uuid.uuid4().hex}"
+    yield Place(root, kind, name)
+    fs, path = Location(root).filesystem()
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
 
 
 StudyMaker = Callable[..., RadiObject]
@@ -161,13 +203,22 @@ StudyMaker = Callable[..., RadiObject]
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudyMaker:
+    """As `module_study`, for one test."""
+    return _maker(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_study(engine: str | None, tmp_path_factory: pytest.TempPathFactory) -> StudyMaker:
     """`study({"T1w": {"sub-01": array}}, obs_meta, **options)`: a small study of arrays, in milliseconds.
 
     A value is an array (x, y, z[, t]), `(array, affine)`, or a list of either; without images there are the
     subjects sub-03, sub-01, sub-02 in that order, with an int16 `T1w` and a uint8 `seg` of 6x5x4 voxels that
-    hold the number of the subject, plus 10 in `seg`.
+    hold the number of the subject, plus 10 in `seg`. This one is for what many tests read and none changes.
     """
+    return _maker(tmp_path_factory.mktemp("module"))
 
+
+def _maker(folder: Path) -> StudyMaker:
     def make(
         images: Mapping[str, Mapping[str, Any]] | None = None,
         obs_meta: Any = None,
@@ -181,7 +232,7 @@ def study(tmp_path: Path) -> StudyMaker:
                 "T1w": {s: np.full((6, 5, 4), n, dtype="i2") for s, n in numbers.items()},
                 "seg": {s: np.full((6, 5, 4), n + 10, dtype="u1") for s, n in numbers.items()},
             }
-        place = tmp_path / f"study-{uuid.uuid4().hex}" if uri is None else uri
+        place = folder / f"study-{uuid.uuid4().hex}" if uri is None else uri
         return RadiObject.from_niftis(place, as_sources(images), obs_meta, **options)
 
     return make

@@ -18,7 +18,7 @@ STOREYS = [
     ["errors", "conflict", "moved", "frozen", "s3", "forking", "config", "measuring", "location", "workers",
      "executor", "local_disk", "storage"],
     ["geometry", "geometry.box", "geometry.affine", "geometry.planes", "geometry.resample",
-     "geometry.blocks", "geometry.pyramid"],
+     "geometry.blocks", "geometry.pyramid", "geometry.coordinates"],
     ["backends.base", "backends.memory", "backends.zarr", "backends.tiledb", "backends"],
     ["format", "format.meta", "format.layout", "format.ome", "format.schema", "format.pruning",
      "format.tables", "format.commit", "format.exclusive", "format.tags",
@@ -44,16 +44,17 @@ STOREYS = [
         "model.query", "model.eager", "model.collection",
         "model.adding", "model.removal", "model.view", "model.study_query", "model.radi_object",
         "model.collection_writer", "model.writers"],
-    ["ingest", "export", "lazy", "show", "testing", "examples"],
+    ["ingest", "export", "lazy", "show", "ml", "testing", "examples"],
     ["writers", "", "exceptions", "orientation", "parallel", "streaming", "cli"],
 ]  # fmt: skip
-DOORS = {"ingest", "export", "lazy", "show", "testing", "examples"}
+DOORS = {"ingest", "export", "lazy", "show", "ml", "testing", "examples"}
 
 # A method that is only a front for a later room imports it inside the method; examples makes files first.
 FRONTS = {
     ("config", "backends"),
     ("model.doors", "export"),
     ("model.doors", "lazy"),
+    ("model.doors", "ml"),
     ("model.doors", "show"),
     ("model.volume", "ingest"),
     ("model.radi_object", "ingest"),
@@ -74,8 +75,10 @@ THIRD_PARTY = {
     "cloudpickle": {"workers", "model.provenance"},
     "nibabel": {"ingest.nifti", "ingest.axes", "ingest.caret", "ingest.upstream", "export.nifti", "cli.peer"},
     "SimpleITK": {"export.sitk"},
-    "matplotlib": {"show", "cli.picture"},
+    "matplotlib": {"show"},
     "neuroglancer": {"show.viewer"},
+    "tornado": {"show.viewer"},
+    "jinja2": {"show.report"},
     "pydicom": {"ingest.dicom", "ingest.deidentify"},
     "zarr": {"backends.zarr"},
     "tensorstore": {"backends.zarr"},

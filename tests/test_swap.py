@@ -11,12 +11,13 @@ import pyarrow as pa
 import pytest
 
 from radiobject import RadiObject, SliceOrientation, TileConfig, WriteConfig
+from radiobject.errors import CorruptObjectError
 from radiobject.examples import study
 from tests.test_round_trip import nifti_files
 
 pytest.importorskip("tiledb")
 
-PLACES = ("_path", "_hint", "_objects")
+PLACES = ("_path", "_hint", "_objects", "_parent")
 """Columns that say where a volume lies, and must differ."""
 
 
@@ -193,3 +194,37 @@ def test_a_view_takes_its_rows_its_volumes_and_their_lines_of_the_ledger(tmp_pat
     assert copy.collection_names == ("T2w",)
     assert {v.obs_id: int(v[0, 0, 0]) for v in copy.T2w} == {"sub-3_T2w": 3, "sub-1_T2w": 1}
     assert sorted(copy.ledger.read()["obs_id"]) == ["sub-1_T2w", "sub-3_T2w"]
+
+
+@pytest.mark.parametrize("backend", ["zarr", "tiledb"])
+@pytest.mark.parametrize("other", ["zarr", "tiledb"])
+def test_files_that_another_volume_of_the_same_shape_had_are_not_copied(
+    tmp_path: Path, backend: str, other: str
+) -> None:
+    rng = np.random.default_rng(0)
+    scans = {s: (rng.integers(-999, 999, (40, 30, 35)).astype("i2"), np.eye(4)) for s in "ab"}
+    images = {"T1w": [(scan, subject) for subject, scan in scans.items()]}
+    plain = WriteConfig.preset("none")  # every file of a has the size of its twin in b
+    radi = RadiObject.from_niftis(tmp_path / "study", images, backend=backend, write=plain)
+    folder = tmp_path / "study" / "collections" / "T1w"
+    name = "**/0/c/0/0/0" if backend == "zarr" else "**/a0.tdb"
+    (mine,), (theirs,) = ((folder / f"{s}_T1w").glob(name) for s in "ab")
+    mine.write_bytes(theirs.read_bytes())
+    assert [p.where.split("/")[2] for p in radi.validate("full").problems] == ["a_T1w"]
+    with pytest.raises(CorruptObjectError, match="a_T1w"):
+        RadiObject(tmp_path / "study").write(tmp_path / "copy", backend=other)
+
+
+def test_a_derived_layer_of_a_copy_is_gone_on_with(tmp_path: Path) -> None:
+    scan = (np.arange(60, dtype="i2").reshape(3, 4, 5), np.eye(4))
+    radi = RadiObject.from_niftis(tmp_path / "study", {"T1w": [(scan, "a"), (scan, "b")]})
+    radi.add_collection("half", radi.T1w.lazy().map(half))
+    radi.half.obs.add_column("rating", values=[4, 2])
+    copy = RadiObject(tmp_path / "study").write(tmp_path / "copy", backend="tiledb")
+    copy.add_collection("half", copy.T1w.lazy().map(half))
+    assert copy.version == 1
+    assert copy.half.obs.read()["rating"].to_list() == [4, 2]
+
+
+def half(voxels: Any, row: Any) -> Any:
+    return voxels / 2

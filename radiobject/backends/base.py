@@ -6,11 +6,13 @@ subjects, tables, commits, anatomy or file formats. `radiobject.testing.BackendT
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
@@ -33,6 +35,9 @@ __all__ = [
 
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 """Stored element types, little-endian on disk."""
+
+Bytes = bytes
+"""The type, where a field has its name."""
 
 DISK_AXES = ("t", "c", "z", "y", "x")
 """Order of axes on disk; a volume has a subset that ends in z, y, x."""
@@ -78,6 +83,11 @@ class ArraySpec:
         """Uncompressed size."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def chunk_bytes(self) -> int:
+        """Uncompressed size of a chunk."""
+        return math.prod(self.chunks) * self.dtype.itemsize
+
     def shard_boxes(self) -> list[Box]:
         """Every shard as a box clipped to the array, in C order. A writer is handed exactly these."""
         counts = [math.ceil(n / s) for n, s in zip(self.shape, self.shards, strict=True)]
@@ -115,11 +125,31 @@ class Level:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object on disk: path relative to the volume, size in bytes, CRC-32C of its bytes."""
+    """One object on disk: path relative to the volume, size in bytes, checksums of its bytes.
+
+    `crc32c` alone does not tell objects apart that end in their own CRC-32C, as inner chunks and indexes of
+    Zarr shards do: all such of one size have the same one. `digest` does: the first 16 bytes of the SHA-256.
+    """
 
     path: str
     bytes: int
     crc32c: int
+    digest: Bytes | None = None
+
+    @classmethod
+    def of(cls, path: str, data: Bytes) -> StoredObject:
+        """The object of these bytes.
+
+        >>> StoredObject.of("0/c/0", b"voxels").matches(b"others")
+        False
+        """
+        return cls(path, len(data), google_crc32c.value(data), hashlib.sha256(data).digest()[:16])
+
+    def matches(self, data: Bytes) -> bool:
+        """Whether these are its bytes; by the size and the CRC-32C alone where it has no digest."""
+        if len(data) != self.bytes or google_crc32c.value(data) != self.crc32c:
+            return False
+        return self.digest is None or hashlib.sha256(data).digest()[:16] == self.digest
 
 
 @dataclass(frozen=True)

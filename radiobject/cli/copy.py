@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from radiobject.cli.options import AsJson, StorageOptions, Version, open_study, storage_options
+from radiobject.cli.options import (
+    AsJson,
+    SourceOptions,
+    StorageOptions,
+    Version,
+    check_backend,
+    for_source,
+    open_study,
+    storage_options,
+)
 from radiobject.cli.output import console, human, print_json
 
 __all__ = ["copy"]
@@ -30,10 +39,7 @@ def copy(
     message: Annotated[str, typer.Option(help="Note kept with the version.")] = "",
     as_json: AsJson = False,
     storage_option: StorageOptions = None,
-    source_option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="The same for SRC, where it needs other ones. Repeatable."),
-    ] = None,
+    source_option: SourceOptions = None,
 ) -> None:
     """Copy a study or a part of it, between backends too, in one commit.
 
@@ -45,7 +51,8 @@ def copy(
         radiobject copy studies/glioma studies/glioma-tiledb --backend tiledb
         radiobject copy s3://bucket/glioma elderly --filter 'age > 70' --collection T1w
     """
-    radi = open_study(source, version, source_option or storage_option)
+    check_backend(backend, uri)
+    radi = open_study(source, version, for_source(source, uri, source_option, storage_option))
     if collection:
         radi = radi.select_collections(collection)
     if subject:

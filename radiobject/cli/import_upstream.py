@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from radiobject.cli.ingest import Errors
-from radiobject.cli.options import AsJson, StorageOptions, storage_options
+from radiobject.cli.options import (
+    AsJson,
+    SourceOptions,
+    StorageOptions,
+    check_backend,
+    for_source,
+    storage_options,
+)
 from radiobject.cli.output import console, print_json, table
 
 if TYPE_CHECKING:
@@ -39,10 +46,7 @@ def import_upstream(
     message: Annotated[str, typer.Option(help="Note kept with the version.")] = "",
     as_json: AsJson = False,
     storage_option: StorageOptions = None,
-    source_option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="The same for SRC, where it needs other ones. Repeatable."),
-    ] = None,
+    source_option: SourceOptions = None,
 ) -> None:
     """Import a study that the TileDB-based radiobject wrote (PyPI 0.1.1, or its later source).
 
@@ -55,7 +59,7 @@ def import_upstream(
     """
     from radiobject import RadiObject
 
-    options = storage_options(storage_option)
+    check_backend(backend, uri)
     radi = RadiObject.from_upstream(
         source,
         uri,
@@ -65,8 +69,8 @@ def import_upstream(
         resume=resume,
         workers=workers,
         message=message,
-        storage_options=options,
-        source_options=storage_options(source_option) if source_option else options,
+        storage_options=storage_options(storage_option),
+        source_options=storage_options(for_source(source, uri, source_option, storage_option)),
     )
     _show(radi, as_json=as_json)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from radiobject.cli.options import AsJson, StorageOptions, storage_options
+from radiobject.cli.options import AsJson, StorageOptions, check_backend, storage_options
 from radiobject.cli.output import console, print_json
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def ingest(
     """
     from radiobject import RadiObject, WriteConfig
 
+    check_backend(backend, uri)
     write = WriteConfig() if preset is None else WriteConfig.preset(preset.value)
     radi = RadiObject.from_niftis(
         uri,

@@ -11,7 +11,17 @@ import typer
 if TYPE_CHECKING:
     from radiobject import RadiObject
 
-__all__ = ["AsJson", "StorageOptions", "Uri", "Version", "open_study", "storage_options"]
+__all__ = [
+    "AsJson",
+    "SourceOptions",
+    "StorageOptions",
+    "Uri",
+    "Version",
+    "check_backend",
+    "for_source",
+    "open_study",
+    "storage_options",
+]
 
 Uri = Annotated[str, typer.Argument(metavar="URI", help="Path or URL of the study.")]
 
@@ -29,6 +39,48 @@ StorageOptions = Annotated[
         help="Option for the file system of the URI, such as profile=lab or anon=true. Repeatable.",
     ),
 ]
+
+SourceOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source-option",
+        metavar="KEY=VALUE",
+        help="The same for SRC. Left out: --storage-option, where SRC and DST have the same scheme. "
+        "Repeatable.",
+    ),
+]
+
+
+def check_backend(backend: str | None, uri: str) -> None:
+    """Refuse a backend or a place whose volumes would end with the command."""
+    from radiobject.backends import backend_for, get_backend
+    from radiobject.errors import ConfigError
+    from radiobject.location import Location
+
+    location = Location(uri)
+    name = backend_for(backend, location)
+    if not get_backend(name, location).capabilities.persistent:
+        raise ConfigError(
+            f"{uri} --backend {name}",
+            expected="a place and a backend whose volumes last",
+            got="volumes in the memory of this command",
+            hint="Leave --backend out, or choose zarr or tiledb, on a disk or an object store.",
+        )
+
+
+def for_source(
+    source: str, uri: str, own: Sequence[str] | None, shared: Sequence[str] | None
+) -> Sequence[str] | None:
+    """The options of SRC: its own, else those of DST where they speak of the same kind of store.
+
+    >>> for_source("s3://a/study", "s3://b/study", None, ["anon=true"])
+    ['anon=true']
+    >>> for_source("/data/study", "s3://b/study", None, ["anon=true"])
+    """
+    from radiobject.location import Location
+
+    same = Location(source).scheme == Location(uri).scheme
+    return own or (shared if same else None)
 
 
 def open_study(uri: str, version: str | None, options: Sequence[str] | None) -> RadiObject:

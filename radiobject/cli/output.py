@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,18 +12,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
-__all__ = ["console", "human", "print_json", "table"]
+__all__ = ["console", "human", "print_json", "printable", "table"]
 
 _PIPED_WIDTH = 120
 """Columns where there is no terminal: rich would take 80 and fold every table."""
 
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it: control characters, line ends, marks that turn text around."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Text with its control characters spelled out, all but those in `keep`: ids are other people's text.
+
+    >>> print(printable("\x1b[31mred\n"))
+    \x1b[31mred\x0a
+    """
+
+    def spelled(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        return found[0] if found[0] in keep else f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+    return _CONTROLS.sub(spelled, text)
+
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console on stdout or stderr; colours only on a terminal."""
-    from rich.console import Console
+    """A rich console on stdout or stderr; colours only on a terminal, and only those that we ask for."""
+    from radiobject.cli.terminal import PlainConsole
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else _PIPED_WIDTH, highlight=False)
+    return PlainConsole(file=stream, width=None if stream.isatty() else _PIPED_WIDTH, highlight=False)
 
 
 def table(
@@ -40,9 +58,9 @@ def table(
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        made.add_column(Text(printable(name)), justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(printable(cell)) for cell in row))
     # beside the table, not of it: rich would fold them to the table's width
     end = Text(f"{note}\n" if note else "", style="dim")
     return Group(Text(title, style="bold"), made, end)
@@ -50,7 +68,10 @@ def table(
 
 def print_json(document: Any) -> None:
     """One document on stdout. What JSON has no word for (times, NumPy scalars) is written as its value."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=_plain) + "\n")
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=_plain)
+    # JSON spells out the first 32 by itself; others stand in strings alone, where \u means the same
+    text = _CONTROLS.sub(lambda m: m[0] if m[0] == "\n" else f"\\u{ord(m[0]):04x}", text)
+    sys.stdout.write(text + "\n")
 
 
 def _plain(value: Any) -> Any:

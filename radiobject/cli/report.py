@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from radiobject.cli.options import AsJson, StorageOptions, Uri, Version, open_study
-from radiobject.cli.output import console, human, print_json, table
+from radiobject.cli.output import console, human, print_json, printable, table
 
 __all__ = ["report"]
 
@@ -62,7 +62,7 @@ def _show(uri: str, version: int, made: Any, findings: list[dict[str, Any]]) -> 
     out = console()
     verdict = made.verdict if findings else "nothing stands out"
     volumes = f"{made.facts.n_volumes:,} volumes"
-    out.print(f"{uri} version {version}, {volumes}: {verdict}", markup=False, soft_wrap=True)
+    out.print(f"{printable(uri)} version {version}, {volumes}: {verdict}", markup=False, soft_wrap=True)
     if not findings:
         return
     rows = [

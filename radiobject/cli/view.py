@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import getpass
+import html
 import os
 import socket
 import sys
+import tempfile
 import threading
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from radiobject.cli.options import StorageOptions, Uri, Version, open_study
-from radiobject.cli.output import console
+from radiobject.cli.output import console, printable
 
 __all__ = ["view"]
 
@@ -42,13 +47,15 @@ def view(
     try:
         with radi.view(subject, port=port) as session:
             on_hub = session.url.startswith("/")
-            title = f"{', '.join(session.layers)} of {session.title}"
+            title = printable(f"{', '.join(session.layers)} of {session.title}")
             for line in (title, *_where(session.url, session.port, on_hub)):
                 out.print(line, markup=False, soft_wrap=True)
             sys.stdout.flush()
-            if not no_browser and not on_hub and _has_screen():
-                webbrowser.open(session.url)
-            threading.Event().wait()
+            wanted = not no_browser and not on_hub and _has_screen()
+            with _leading_to(session.url) if wanted else nullcontext() as door:
+                if door is not None:
+                    webbrowser.open(door.as_uri())
+                threading.Event().wait()
     except KeyboardInterrupt:
         out.print()
 
@@ -64,6 +71,22 @@ def _where(url: str, port: int, on_hub: bool) -> list[str]:
         other = "From another machine: run this there, then open the same address in its browser"
         lines = [f"  {url}", other, f"  {tunnel}"]
     return [*lines, "Ctrl-C ends it."]
+
+
+@contextmanager
+def _leading_to(url: str) -> Iterator[Path]:
+    """A page that only this user can read and that leads to `url`.
+
+    Everyone on the machine sees what a browser was started with, and the last part of the URL is a secret.
+    """
+    with tempfile.TemporaryDirectory(prefix="radiobject-view-") as folder:  # 0700
+        page, target = Path(folder) / "view.html", html.escape(url)
+        with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(
+                f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={target}">'
+                f'<title>radiobject view</title><a href="{target}">Open the viewer</a>'
+            )
+        yield page
 
 
 def _has_screen() -> bool:

@@ -315,7 +315,7 @@ class Catalog:
             self.uri,
             expected="a radiobject study with at least one commit",
             got="a study whose creation was never committed" if begun else "none",
-            hint="Run the same ingest again, with resume=True to keep finished volumes."
+            hint="Run the same call again; ingests and queries take resume=True to keep finished volumes."
             if begun
             else "Create one with RadiObject.from_niftis(uri, ...), or check the path.",
         )

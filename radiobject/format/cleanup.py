@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from radiobject.errors import ConfigError
+from radiobject.errors import ConfigError, MissingObjectError
 from radiobject.format.catalog import Catalog
 from radiobject.format.changes import Edit
 from radiobject.format.integrity import named_keys
 from radiobject.format.journal import LIVE_SECONDS, Journal, Running, running
-from radiobject.format.layout import TAGS, TRANSACTIONS, VERSIONS
+from radiobject.format.layout import ROOT, TAGS, TRANSACTIONS, VERSIONS, is_study, made_here
 from radiobject.format.tags import tags
 from radiobject.format.transaction import Transaction
-from radiobject.storage import Storage
+from radiobject.storage import ObjectInfo, Storage
 
 __all__ = ["Cleaned", "cleanup"]
 
@@ -31,6 +32,7 @@ class Cleaned:
 def cleanup(storage: Storage, *, keep: int, older_than: float = LIVE_SECONDS, force: bool = False) -> Cleaned:
     """Keep the newest `keep` versions (this commit not counted) and tagged ones; remove what nothing needs.
 
+    Only what lies in the folders that the format makes is removed, and nothing of another study inside them.
     An object goes only when no kept version names it, it is older than `older_than` seconds by the store's
     own clock, and it was there before every running write began. Less than 48 hours needs `force=True`:
     a writer elsewhere may not have committed yet what it has written.
@@ -65,13 +67,30 @@ def cleanup(storage: Storage, *, keep: int, older_than: float = LIVE_SECONDS, fo
     # commits stay for good: a number that came free could be won again by a writer with an old handle, and
     # history would branch. They are small, and say which version expired.
     keep_always = (f"{TAGS}/", f"{VERSIONS}/", *_finished_volumes(storage, live))
-    for info in storage.list(""):
+    litter = [info for info in storage.list("") if info.key not in needed and made_here(info.key)]
+    foreign = _studies_inside(storage, litter)
+    for info in litter:
         spared = info.key.startswith(keep_always) and not info.key.endswith(".tmp")
-        if info.key not in needed and not spared and info.mtime <= cutoff:
+        if not spared and not info.key.startswith(foreign) and info.mtime <= cutoff:
             storage.delete(info.key)
             report.objects += 1
             report.bytes += info.bytes
     return report
+
+
+def _studies_inside(storage: Storage, litter: Iterable[ObjectInfo]) -> tuple[str, ...]:
+    """Folders of other studies that somebody has put below this one's."""
+
+    def document(key: str) -> bytes:
+        try:
+            return storage.read(key)
+        except MissingObjectError:
+            return b""  # removed by another clean-up meanwhile
+
+    keys = [info.key for info in litter if info.key.endswith(f"/{ROOT}")]
+    with ThreadPoolExecutor(16) as pool:
+        found = zip(keys, pool.map(document, keys), strict=True)
+        return tuple(key.removesuffix(ROOT) for key, held in found if is_study(held))
 
 
 def _finished_volumes(storage: Storage, live: Iterable[Running]) -> list[str]:

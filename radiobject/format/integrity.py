@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import google_crc32c
-
+from radiobject.backends import get_backend
+from radiobject.backends.base import StoredObject
 from radiobject.errors import CapabilityError, ConfigError, IntegrityError, RadiObjectError
 from radiobject.format.catalog import Catalog, Snapshot, read_change
 from radiobject.format.commit import CollectionEntry, Commit
@@ -20,6 +20,7 @@ from radiobject.format.layout import (
     TAGS,
     VERSIONS,
     group_document,
+    made_here,
     root_document,
     version_key,
 )
@@ -96,6 +97,7 @@ def validate(snapshot: Snapshot, level: Level = "quick", *, strict: bool = False
     _check_documents(storage, snapshot.commit, report)
     rows = [(entry, row) for entry in snapshot.commit.collections for row in _rows(snapshot, entry, report)]
     _check_sizes(storage, snapshot.commit, rows, sizes, report)
+    _check_in_memory(storage, rows, report)
     if level != "quick":
         _check_tables(snapshot, report)
         _check_relations(snapshot, rows, report)
@@ -104,7 +106,9 @@ def validate(snapshot: Snapshot, level: Level = "quick", *, strict: bool = False
         chain += _tagged(storage, chain, report)
         kept = (f"{TAGS}/", f"{VERSIONS}/")  # commits stay for good, also expired ones
         spare = sizes.keys() - _named_by(storage, chain, report)
-        report.litter = sum(not key.startswith(kept) or key.endswith(".tmp") for key in spare)
+        report.litter = sum(
+            made_here(key) and (not key.startswith(kept) or key.endswith(".tmp")) for key in spare
+        )
     if strict and not report.ok:
         raise IntegrityError(str(report), hint="See .problems of validate() without strict.")
     return report
@@ -205,6 +209,18 @@ def _check_sizes(
                 report.add("group", key, wrong)
 
 
+def _check_in_memory(
+    storage: Storage, rows: Sequence[tuple[CollectionEntry, dict[str, Any]]], report: Report
+) -> None:
+    """Volumes without objects lie in the memory of the process that wrote them: it must be this one."""
+    for entry, row in rows:
+        if not row["_objects"]:
+            try:
+                get_backend(entry.backend, storage.location).open_volume(row["_path"])
+            except RadiObjectError as error:
+                report.add("missing", row["_path"], error)
+
+
 def _groups(commit: Commit, rows: Sequence[tuple[CollectionEntry, dict[str, Any]]]) -> list[str]:
     """Every folder above a volume that must be a Zarr group."""
     folders = {c.path for c in commit.collections} | {r["_path"].rpartition("/")[0] for _, r in rows}
@@ -276,10 +292,10 @@ def _check_objects(
     def check(entry: tuple[str, dict[str, Any]]) -> tuple[str, str | None]:
         key, stored = entry
         try:
-            crc = google_crc32c.value(storage.read(key))
+            whole = StoredObject(**stored).matches(storage.read(key))
         except RadiObjectError as error:
             return key, str(error)
-        return key, None if crc == stored["crc32c"] else "its CRC-32C is not the committed one"
+        return key, None if whole else "its checksums are not the committed ones"
 
     chosen = [
         (f"{row['_path']}/{o['path']}", o)

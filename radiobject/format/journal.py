@@ -55,8 +55,8 @@ class Journal:
         """Every segment that was written whole; a torn last one is as if it had not been written."""
         found = []
         for info in self.storage.list(f"{TRANSACTIONS}/{self.txn_id}"):
-            if not info.key.endswith(".parquet"):
-                continue
+            if not info.key.endswith(".parquet") or info.key.count("/") != 2:
+                continue  # what lies deeper is none of ours
             data = self.storage.read(info.key)
             try:
                 found.append(pq.read_table(pa.BufferReader(data), page_checksum_verification=True))

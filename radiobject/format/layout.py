@@ -29,6 +29,8 @@ __all__ = [
     "collection_path",
     "geometry_shape",
     "group_document",
+    "is_study",
+    "made_here",
     "part_key",
     "python_axes",
     "root_document",
@@ -48,6 +50,7 @@ VERSIONS = "versions"
 TRANSACTIONS = "transactions"
 TAGS = "tags"
 COLLECTIONS = "collections"
+_FOLDERS = frozenset({VERSIONS, TRANSACTIONS, TAGS, COLLECTIONS, "tables", "indexes"})
 UPSTREAM_GROUP = "__tiledb_group.tdb"
 """Stands at the root of every TileDB group, so also of a study of the package that came before this one."""
 
@@ -142,6 +145,24 @@ def root_document(uuid: str, key_id: str | None = None) -> bytes:
             }
         }
     )
+
+
+def is_study(document: bytes) -> bool:
+    """Whether these are the bytes of a study document, of any format version."""
+    try:
+        return bool(json.loads(document)["attributes"]["radiobject"]["type"] == "study")
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def made_here(key: str) -> bool:
+    """Whether the format puts objects at such keys: what is below its folders, and torn root documents.
+
+    >>> made_here("tables/obs_meta/a.parquet"), made_here("notes.txt")
+    (True, False)
+    """
+    top, slash, _ = key.partition("/")
+    return top in _FOLDERS if slash else top.startswith((f"{ROOT}.", f"{HINT}.")) and top.endswith(".tmp")
 
 
 def python_axes(dims: Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,11 @@ __all__ = [
     "THUMBNAIL_SCHEMA",
 ]
 
-OBJECTS = pa.list_(pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("crc32c", pa.uint32())]))
+OBJECTS = pa.list_(
+    pa.struct(
+        [("path", pa.string()), ("bytes", pa.int64()), ("crc32c", pa.uint32()), ("digest", pa.binary(16))]
+    )
+)
 
 SUBJECT_SCHEMA = pa.schema([pa.field("obs_subject_id", pa.string(), nullable=False)])
 

@@ -24,6 +24,7 @@ from radiobject.errors import (
     CorruptObjectError,
     MissingObjectError,
     RadiObjectError,
+    StorageError,
     StudyExistsError,
 )
 from radiobject.format.catalog import Catalog, Snapshot, read_change
@@ -31,14 +32,17 @@ from radiobject.format.changes import Edit
 from radiobject.format.commit import Change, Commit
 from radiobject.format.exclusive import publish, require_exclusive
 from radiobject.format.journal import Journal
-from radiobject.format.layout import ROOT, change_key, root_document, version_key
+from radiobject.format.layout import ROOT, change_key, is_study, root_document, version_key
 from radiobject.format.rebase import check_conflict
+from radiobject.location import Location
 from radiobject.storage import Storage
 
 __all__ = ["MAX_IDS_IN_COMMIT", "Transaction", "create_study"]
 
 MAX_IDS_IN_COMMIT = 10_000
 _RACES = 100
+_LEVELS_ABOVE = 4
+"""How many folders above a new study are asked for one of another study, where each costs a request."""
 
 
 def create_study(storage: Storage, *, single_writer: bool = False) -> None:
@@ -61,9 +65,27 @@ def create_study(storage: Storage, *, single_writer: bool = False) -> None:
             got="files that are no radiobject study",
             hint="Choose another URI.",
         )
+    _refuse_inside(storage.location)
     document = root_document(str(uuid.uuid4()))
     if not publish(storage, ROOT, document, lambda held: held == document, single_writer=single_writer):
         catalog.root()  # another creator was faster: its document serves, if it is one
+
+
+def _refuse_inside(location: Location) -> None:
+    """Raise for a place inside a study: that one's clean-up owns all that lies below its folders."""
+    for folder in location.parents(_LEVELS_ABOVE):
+        above = Storage(folder)
+        try:
+            found = above.size(ROOT) is not None and is_study(above.read(ROOT))
+        except StorageError:
+            continue  # rights may begin at the study's own folder
+        if found:
+            raise StudyExistsError(
+                location.uri,
+                expected="a place outside of other studies",
+                got=f"one inside the study {folder.uri}",
+                hint="Choose a URI beside that study.",
+            )
 
 
 def _committed(storage: Storage) -> list[str]:

@@ -15,6 +15,7 @@ its coordinates what they do to its voxels: those that are left tell the affine 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,10 @@ _NOISE = 1e-6
 _UNEVEN = 1e-3
 """How far one step along an axis may differ from the mean step, relative to it."""
 
+_CUT = 0.2887
+_DIGITS = 8
+"""Decimals of a step that coordinates are rounded to."""
+
 _COMBINED = "Arrays of two grids lose it when they are combined: assign that of the one which is right."
 
 Floats = npt.NDArray[np.float64]
@@ -69,20 +74,39 @@ class GridAxes:
 
     direction: Floats
     step: Floats
-    origin: Floats
+    first: Floats
+    phase: Floats
+    digits: tuple[int, ...]
 
     @classmethod
     def of(cls, affine: Affine) -> GridAxes:
-        """The axes of a grid given by its affine."""
+        """The axes of a grid given by its affine.
+
+        A part of a grid and the grid turned round have the coordinates of the whole to the last bit, because
+        libraries join arrays by equal coordinates: each is a whole number of steps (`first` for voxel 0) plus
+        a `phase`, rounded to `digits` decimals (1e-8 of a step), so that it is one number for all.
+        """
         step = np.array([n * sign for n, sign in zip(affine.spacing, affine.signs, strict=True)])
         direction = np.asarray(affine.matrix[:3, :3] / step, np.float64) + 0.0  # makes -0.0 plain
-        origin = np.asarray(np.linalg.solve(direction, affine.matrix[:3, 3]), np.float64) + 0.0
-        return cls(direction, step, origin)
+        origin = np.linalg.solve(direction, affine.matrix[:3, 3])
+        size = np.abs(step)
+        # cut where no grid is likely to lie: many begin at a whole step or at half of one
+        first = np.floor(origin / size + _CUT)
+        rest = origin - first * size
+        digits = tuple(_DIGITS - math.floor(math.log10(s)) for s in size)
+        phase = np.array([round(float(r), d) for r, d in zip(rest, digits, strict=True)])
+        return cls(direction, step, first, phase, digits)
+
+    @property
+    def origin(self) -> Floats:
+        """The coordinates of voxel 0."""
+        return np.array([self.line(axis, 1)[0] for axis in range(3)])
 
     def line(self, axis: int, n: int) -> Floats:
         """The coordinates of `n` voxels along an array axis, in the unit of the affine."""
-        line: Floats = self.origin[axis] + self.step[axis] * np.arange(n)
-        return line
+        size, sign = abs(self.step[axis]), np.sign(self.step[axis])
+        exact = size * (self.first[axis] + sign * np.arange(n)) + self.phase[axis] + 0.0
+        return np.array([round(float(v), self.digits[axis]) for v in exact])
 
 
 def affine_at(
@@ -141,20 +165,21 @@ def affine_at(
     return Affine(matrix)
 
 
-def affine_from(coords: Mapping[str, Any], stored: Any, direction: Any, what: str) -> Affine:
-    """`affine_at` for coordinates of xarray's kind; `stored` and `direction` are `matrix_text`, or None."""
+def affine_from(
+    lines: Mapping[str, npt.ArrayLike], units: Mapping[str, Any], stored: Any, direction: Any, what: str
+) -> Affine:
+    """`affine_at` of coordinates in `units`, with `stored` and `direction` as `matrix_text`, or None."""
     grid = None if stored is None else Affine(matrix_of(stored, 4, f"{AFFINE!r} of {what}"))
     vectors = None if direction is None else matrix_of(direction, 3, f"{DIRECTION!r} of {what}")
-    for axis, coord in coords.items() if vectors is None else ():
-        unit = coord.attrs.get("units", INDEX_UNIT)
-        if unit != INDEX_UNIT:  # lengths whose unit vectors are gone are no voxel indices
-            raise GeometryError(
-                f"affine of {what}",
-                expected=f"the coordinate {DIRECTION!r}, because {axis!r} is in {unit}",
-                got="none",
-                hint=_COMBINED,
-            )
-    return affine_at({axis: coord.to_numpy() for axis, coord in coords.items()}, grid, vectors, what)
+    if vectors is None and (lengths := [axis for axis, unit in units.items() if unit != INDEX_UNIT]):
+        # whose unit vectors are gone: they are no voxel indices
+        raise GeometryError(
+            f"affine of {what}",
+            expected=f"the coordinate {DIRECTION!r}, because {lengths[0]!r} is in {units[lengths[0]]}",
+            got="none",
+            hint=_COMBINED,
+        )
+    return affine_at(lines, grid, vectors, what)
 
 
 def _line(values: npt.ArrayLike, what: str) -> Floats:

@@ -107,7 +107,6 @@ def ingest(
     if workers is not None and workers < 1:
         raise ConfigError("workers=", expected="at least 1", got=repr(workers))
     location = Location(uri, storage_options)
-    refuse_other_processes(location, executor)
     storage = Storage(location)
     given = subject_frame(obs_meta)
     known = [] if given is None else given["obs_subject_id"].to_pylist()
@@ -123,6 +122,7 @@ def ingest(
     name = backend_name(backend, location, base)
     settings = Settings(kinds, label_names, axis4, oriented(write or current().write, reorient), name)
     arrays = get_backend(name, location)
+    refuse_other_processes(location, executor, persistent=arrays.capabilities.persistent)
     if base is None:
         create_study(storage, single_writer=single_writer)
     target = Target(storage, arrays, {c: _path_of(base, c) for c in images}, kinds, settings.write)

@@ -11,7 +11,7 @@ from radiobject.format.changes import Edit
 from radiobject.format.layout import check_collection_name
 from radiobject.format.transaction import Transaction
 from radiobject.model.collection_view import CollectionView
-from radiobject.model.copying import Chosen, copied_collections, new_subjects
+from radiobject.model.copying import Chosen, copied_collections, ledger_lines, new_subjects
 from radiobject.model.deriving import Place, derive
 from radiobject.model.eager import EagerQuery
 from radiobject.model.execution import Execution, Failure
@@ -62,12 +62,13 @@ def added(
 
 def _copied(study: Study, name: str, collection: CollectionView, message: str, how: Execution) -> Snapshot:
     base, origin = study.snapshot, collection._study
+    own = base.commit.study == origin.snapshot.commit.study
     if name in study.names:
         raise DuplicateIdError(
             f"collection {name!r} of {study.location.uri}", expected="a free name", got="one that is taken"
         )
     ids = {}
-    if base.commit.study == origin.snapshot.commit.study:
+    if own:
         # an id belongs to one volume of a study, so that copies of its own volumes need others
         ids = {i: derived_id(i, collection.name, name) for i in collection.obs_ids}
     taken = {i for c in study.names for i in study.obs(c).ids()}
@@ -82,11 +83,14 @@ def _copied(study: Study, name: str, collection: CollectionView, message: str, h
     transaction.journal.begin(transaction.operation, None)
     chosen = Chosen(name, origin, collection.name, collection._rows(), ids)
     edits = copied_collections(
-        [chosen], base.storage, executor=how.executor, workers=how.workers, progress=how.progress
-    )
+        [chosen], base.storage, backend=study.backend_beside(collection.backend), home=base.commit.study,
+        executor=how.executor, workers=how.workers, progress=how.progress,
+    )  # fmt: skip
     edits[name].joins = False
-    reads = frozenset(ids)
-    return study.finish(transaction, Edit(subjects=subjects, collections=edits, reads=reads))
+    # of a copy within the study, sources that failed have their lines already
+    ledger = ledger_lines([chosen], [] if own else collection.subjects.to_list())
+    edit = Edit(subjects=subjects, collections=edits, reads=frozenset(ids), ledger=ledger)
+    return study.finish(transaction, edit)
 
 
 def _refuse_stale(study: Study, collection: CollectionView) -> None:

@@ -15,6 +15,7 @@ from radiobject.errors import SelectionError, UnknownIdError
 from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.tables import Table
 from radiobject.model.dataframe import Dataframe
+from radiobject.model.doors import CollectionDoors
 from radiobject.model.index import Index, select_labels, select_positions
 from radiobject.model.joined import found_volumes
 from radiobject.model.partners import same_grid
@@ -62,7 +63,7 @@ class Owner(Protocol):
     def _study(self) -> Study: ...
 
 
-class CollectionView:
+class CollectionView(CollectionDoors):
     """A collection of one version, whole or narrowed, for reading. VolumeCollection adds the rest."""
 
     def _set(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiobject.backends import backend_for, get_backend
-from radiobject.backends.base import Backend
-from radiobject.errors import CorruptObjectError, MetadataError
+from radiobject.backends.base import Backend, StoredObject
+from radiobject.errors import CorruptObjectError, DuplicateIdError, MetadataError, RadiObjectError
 from radiobject.executor import Executor, Progress, progress_bar, run
 from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
@@ -24,7 +26,7 @@ from radiobject.format.exclusive import collection_groups, ensure_group
 from radiobject.format.layout import collection_path, volume_path
 from radiobject.format.meta import row_meta
 from radiobject.format.rows import column_as, select_rows
-from radiobject.format.schema import OBJECTS, SUBJECT_SCHEMA
+from radiobject.format.schema import LEDGER_SCHEMA, OBJECTS, SUBJECT_SCHEMA
 from radiobject.format.tables import unify
 from radiobject.format.transaction import Transaction, create_study
 from radiobject.location import Location
@@ -59,6 +61,12 @@ class Chosen:
             return self.positions
         return np.arange(self.study.entry(self.collection).n_volumes, dtype=np.int64)
 
+    def obs_ids(self) -> list[str]:
+        """Ids of the volumes, as their source has them."""
+        table = self.study.obs(self.collection)
+        found: list[str] = table.rows(self.rows().tolist(), ["obs_id"])["obs_id"].to_pylist()
+        return found
+
 
 def copy_study(
     uri: str,
@@ -76,22 +84,32 @@ def copy_study(
     """Write a new study with these volumes, their rows, thumbnails and subjects, in one commit.
 
     Between places of one backend the stored objects are copied byte for byte, each checked against its
-    checksum; between backends the stored values are, with header, attributes and every column.
+    checksum; between backends the stored values are, with header, attributes and every column. Without
+    `ledger` the lines come along that speak of these volumes and subjects.
 
-    Raises `StudyExistsError` for a taken URI, `MetadataError` when studies tell different things about a
-    subject, `CorruptObjectError` for a source that fails its checksum.
+    Raises `StudyExistsError` for a taken URI, `DuplicateIdError` for an id of two volumes, `MetadataError`
+    when studies tell different things about a subject, `CorruptObjectError` for a source that fails its
+    checksum.
     """
     location = Location(uri, storage_options)
     storage = Storage(location)
     people = subjects if isinstance(subjects, pa.Table) else merged_subjects(subjects)
-    for part in chosen:  # what no backend can do is refused before anything is made
-        get_backend(backend_for(backend, location, part.study.entry(part.collection).backend), location)
+    # what cannot be is refused before anything is made
+    _targets(chosen, location, backend, executor)
+    _refuse_twice(chosen)
+    if ledger is None:
+        ledger = ledger_lines(chosen, people["obs_subject_id"].to_pylist())
     create_study(storage)
     transaction = Transaction(storage, None, "copy", message)
     transaction.journal.begin("copy", None)
-    edits = copied_collections(
-        chosen, storage, backend=backend, executor=executor, workers=workers, progress=progress
-    )
+    try:
+        edits = copied_collections(
+            chosen, storage, backend=backend, executor=executor, workers=workers, progress=progress
+        )
+    except Exception:
+        with suppress(RadiObjectError):  # it would only make clean-up wait
+            transaction.journal.discard()
+        raise
     return transaction.commit(Edit(subjects=people, collections=edits, ledger=ledger))
 
 
@@ -100,64 +118,117 @@ def copied_collections(
     storage: Storage,
     *,
     backend: str | None = None,
+    home: str | None = None,
     executor: Executor = "threads",
     workers: int | None = None,
     progress: bool | Progress | None = None,
 ) -> dict[str, CollectionEdit]:
-    """Copy volumes to a study, and say what a commit must add for them."""
-    for place in (storage.location, *(c.study.location for c in chosen)):
-        refuse_other_processes(place, executor)
-    edits = {}
+    """Copy volumes to a study, and say what a commit must add for them; on failure they are removed again.
+
+    `home` is the id of the study where they go, if it has one: its own volumes keep their parents there.
+    """
+    targets = _targets(chosen, storage.location, backend, executor)
+    moved: list[pa.Table] = []
+    places: dict[str, str] = {}
+    begun: list[tuple[Backend, str]] = []
     total, done = sum(len(c.rows()) for c in chosen), 0
-    with progress_bar("copy", total, progress) as tell:
-        for part in chosen:
-            entry = part.study.entry(part.collection)
-            location = storage.location
-            target = get_backend(backend_for(backend, location, entry.backend), location)
-            path = collection_path(part.name)
-            collection_groups(storage, path)
-            table = part.study.obs(part.collection)
-            rows = table.rows(part.rows().tolist(), table.schema.names)
-            jobs = rows.select(["obs_id", "_path", "_hint", "_volume", "_objects"]).to_pylist()
-            copied: list[dict[str, Any]] = [{} for _ in jobs]
-            copy = functools.partial(_copy_volume, part, storage, target, path)
-            for position, result in run(copy, jobs, executor=executor, workers=workers):
-                if isinstance(result, Exception):
-                    raise result
-                copied[position] = result
-                done += 1
-                tell(done, total)
-            added = {"obs": _moved(rows, copied), **_beside(part, rows["obs_id"])}
-            edits[part.name] = CollectionEdit(
-                kind=entry.kind,
-                backend=target.name,
-                create=True,
-                added={n: _renamed(t, part.ids) for n, t in added.items()},
-            )
+    try:
+        with progress_bar("copy", total, progress) as tell:
+            for part, target in zip(chosen, targets, strict=True):
+                path = collection_path(part.name)
+                collection_groups(storage, path)
+                table = part.study.obs(part.collection)
+                rows = table.rows(part.rows().tolist(), table.schema.names)
+                copied: list[dict[str, Any]] = [{} for _ in range(rows.num_rows)]
+                copy = functools.partial(_copy_volume, part, storage, target)
+                jobs = _jobs(part, rows, target, path, begun)
+                with closing(run(copy, jobs, executor=executor, workers=workers)) as results:
+                    for position, result in results:
+                        if isinstance(result, Exception):
+                            raise result
+                        copied[position] = result
+                        done += 1
+                        tell(done, total)
+                places |= zip(rows["_path"].to_pylist(), (c["_path"] for c in copied), strict=True)
+                moved.append(_moved(rows, copied))
+    except Exception:
+        _remove(begun)
+        raise
+    edits = {}
+    for part, target, rows in zip(chosen, targets, moved, strict=True):
+        added = {"obs": _reparented(part, rows, places, home), **_beside(part, rows["obs_id"])}
+        edits[part.name] = CollectionEdit(
+            kind=part.study.entry(part.collection).kind,
+            backend=target.name,
+            create=True,
+            added={n: _renamed(t, part.ids) for n, t in added.items()},
+        )
     return edits
 
 
-def _copy_volume(
-    part: Chosen, storage: Storage, target: Backend, path: str, job: dict[str, Any]
-) -> dict[str, Any]:
+def _jobs(
+    part: Chosen, rows: pa.Table, target: Backend, path: str, begun: list[tuple[Backend, str]]
+) -> Iterator[dict[str, Any]]:
+    """What a worker must know of each volume, with its new place, which is noted in `begun`."""
+    for job in rows.select(["obs_id", "_path", "_hint", "_volume", "_objects"]).to_pylist():
+        obs_id = part.ids.get(job["obs_id"], job["obs_id"])
+        new = volume_path(path, obs_id, secrets.token_hex(8), target.suffix)
+        begun.append((target, new))
+        yield {**job, "new": new}
+
+
+def _remove(volumes: Sequence[tuple[Backend, str]]) -> None:
+    """Delete volumes of a copy that failed; what stays is litter, and must not hide why it failed."""
+
+    def delete(volume: tuple[Backend, str]) -> None:
+        with suppress(RadiObjectError):
+            volume[0].delete_volume(volume[1])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(delete, volumes))
+
+
+def _targets(
+    chosen: Sequence[Chosen], location: Location, backend: str | None, executor: Executor
+) -> list[Backend]:
+    """Where the volumes of each collection go. `ConfigError` for an executor that cannot see them."""
+    if backend is not None:
+        get_backend(backend, location)  # a name that nobody knows is one without collections too
+    found = []
+    for part in chosen:
+        source = part.study.backend(part.study.entry(part.collection).backend)
+        target = get_backend(backend_for(backend, location, source.name), location)
+        for place, end in ((part.study.location, source), (location, target)):
+            refuse_other_processes(place, executor, persistent=end.capabilities.persistent)
+        found.append(target)
+    return found
+
+
+def _refuse_twice(chosen: Sequence[Chosen]) -> None:
+    """Raise for an id that two volumes would have, before the first is copied."""
+    ids = {part.name: [part.ids.get(i, i) for i in part.obs_ids()] for part in chosen}
+    twice = {i for i, n in Counter(i for found in ids.values() for i in found).items() if n > 1}
+    if twice:
+        raise DuplicateIdError(
+            f"obs_id {sorted(twice)[:5]}",
+            expected="ids that one volume has",
+            got=f"{len(twice)} in several of {[name for name, found in ids.items() if twice & set(found)]}",
+        )
+
+
+def _copy_volume(part: Chosen, storage: Storage, target: Backend, job: dict[str, Any]) -> dict[str, Any]:
     """One volume at its new place: what its row has to say about that."""
-    new = volume_path(path, part.ids.get(job["obs_id"], job["obs_id"]), secrets.token_hex(8), target.suffix)
+    new = job["new"]
     ensure_group(storage, new.rpartition("/")[0])
     source = part.study.entry(part.collection).backend
     if source == target.name and job["_objects"]:
-        origin = part.study.snapshot.storage
-        for stored in job["_objects"]:
-            key = check_key(f"{job['_path']}/{stored['path']}")
-            data = origin.read(key)
-            if len(data) != stored["bytes"] or google_crc32c.value(data) != stored["crc32c"]:
-                raise CorruptObjectError(
-                    f"{origin.location.uri}/{key}",
-                    expected="the bytes that were committed",
-                    got="others",
-                    hint="Nothing was copied; validate the source.",
-                )
-            storage.write(f"{new}/{stored['path']}", data)
-        return {"_path": new, "_hint": job["_hint"], "_objects": job["_objects"]}
+        objects = []
+        for name, data in _sound(part.study, job):
+            storage.write(f"{new}/{name}", data)
+            objects.append(asdict(StoredObject.of(name, data)))
+        return {"_path": new, "_hint": job["_hint"], "_objects": objects}
+    for _ in _sound(part.study, job):
+        pass  # chunks know whether they are whole, but not whose they are
     handle = part.study.backend(source).open_volume(check_key(job["_path"]), job["_hint"])
     extras = {name: handle.extra(name) for name in row_meta(job["_volume"]).source.extras}
     writer = target.create_volume(new, handle.levels, handle.attrs, extras)
@@ -173,11 +244,45 @@ def _copy_volume(
     return {"_path": new, "_hint": stored_volume.hint, "_objects": objects}
 
 
+def _sound(study: Study, job: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each object of a volume; `CorruptObjectError` for others than the committed ones."""
+    origin = study.snapshot.storage
+    for stored in job["_objects"]:
+        key = check_key(f"{job['_path']}/{stored['path']}")
+        data = origin.read(key)
+        if not StoredObject(**stored).matches(data):
+            raise CorruptObjectError(
+                f"{origin.location.uri}/{key}",
+                expected="the bytes that were committed",
+                got="others",
+                hint="Nothing was committed; validate the source.",
+            )
+        yield stored["path"], data
+
+
 def _moved(rows: pa.Table, copied: Sequence[dict[str, Any]]) -> pa.Table:
     for name, kind in (("_path", pa.string()), ("_hint", pa.string()), ("_objects", OBJECTS)):
         at = rows.schema.get_field_index(name)
-        rows = rows.set_column(at, rows.schema.field(name), pa.array([c[name] for c in copied], kind))
+        values = pa.array([c[name] for c in copied], kind)
+        rows = rows.set_column(at, rows.schema.field(name).with_type(kind), values)
     return rows
+
+
+def _reparented(part: Chosen, rows: pa.Table, places: Mapping[str, str], home: str | None) -> pa.Table:
+    """Rows of a derived collection that name their parents' new places; none for a parent left behind.
+
+    A parent in a third study stays named: a query of that study still finds what was made of it.
+    """
+    at, commit = rows.schema.get_field_index("_parent"), part.study.snapshot.commit
+    if at < 0 or commit.study == home:
+        return rows
+    left = {
+        path
+        for entry in commit.collections
+        for path in part.study.snapshot.table("obs", entry.name).read(["_path"])["_path"].to_pylist()
+    }
+    parents = [places.get(p, None if p in left else p) for p in rows["_parent"].to_pylist()]
+    return rows.set_column(at, rows.schema.field(at), pa.array(parents, pa.string()))
 
 
 def _renamed(rows: pa.Table, ids: Mapping[str, str]) -> pa.Table:
@@ -214,12 +319,26 @@ def subject_rows(groups: Sequence[tuple[Study, Sequence[str]]], obs_meta: Any) -
     return table
 
 
-def ledger_lines(study: Study, obs_ids: Sequence[str] | None) -> pa.Table:
-    """What became of the sources of these volumes; None: of every source that the study was ever offered."""
-    lines = study.snapshot.table("ledger").read()
-    if obs_ids is None:
-        return lines
-    return lines.filter(pc.is_in(lines["obs_id"], value_set=pa.array(list(obs_ids), pa.string())))
+def ledger_lines(chosen: Sequence[Chosen], subjects: Sequence[str]) -> pa.Table:
+    """What became of the sources of these volumes, and of those that failed for these subjects.
+
+    Lines of a collection have its new name, those of renamed volumes their new ids.
+    """
+    known = pa.array([*subjects, ""], pa.string())  # no subject is known of some that failed
+    found = [pa.Table.from_pylist([], schema=LEDGER_SCHEMA)]
+    for part in chosen:
+        lines = part.study.snapshot.table("ledger").read()
+        ids, held = (
+            pa.array(i, pa.string()) for i in (part.obs_ids(), part.study.obs(part.collection).ids())
+        )
+        of_it, mine = pc.equal(lines["collection"], part.collection), pc.is_in(lines["obs_id"], value_set=ids)
+        others = pc.and_not(pc.is_in(lines["obs_id"], value_set=held), mine)
+        beside = pc.and_(of_it, pc.is_in(lines["obs_subject_id"], value_set=known))
+        at = lines.schema.get_field_index("collection")
+        names = pc.if_else(of_it, part.name, lines["collection"])
+        lines = lines.set_column(at, lines.schema.field(at), names)
+        found.append(_renamed(lines.filter(pc.or_(mine, pc.and_not(beside, others))), part.ids))
+    return pa.concat_tables(found)
 
 
 def merged_subjects(groups: Sequence[tuple[Study, Sequence[str]]]) -> pa.Table:

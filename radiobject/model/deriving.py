@@ -33,6 +33,7 @@ from radiobject.model.pieces import Piece
 from radiobject.model.stages import Stage, Work
 from radiobject.model.study import Study
 from radiobject.storage import Storage
+from radiobject.workers import refuse_other_processes
 from radiobject.writing.columns import OWN_COLUMNS, plain_value
 from radiobject.writing.finished import FinishedRows, journaled, rows_table
 from radiobject.writing.volume import Naming, Target, write_volume
@@ -137,6 +138,8 @@ class _Order:
         if entry is not None and entry.kind != kind:
             raise AlignmentError(f"collection {name!r}", expected=f"kind {entry.kind}", got=kind)
         chosen = place.backend if entry is None else entry.backend
+        if chosen is None and place.study is not None:
+            chosen = place.study.backend_beside(source.backend)
         backend = backend_for(chosen, place.storage.location, source.backend)
         parents = origin.column("obs_id")
         names = {p: p if apart else derived_id(p, origin.collection, name) for p in parents}
@@ -192,6 +195,8 @@ def derive(
     nothing = SelectionError(f"write of {origin.collection!r}", expected="at least one volume", got="none")
     if not todo:
         raise nothing
+    lasts = get_backend(order.backend, storage.location).capabilities.persistent
+    refuse_other_processes(storage.location, how.executor, persistent=lasts)
     if base is None:
         create_study(storage)
     transaction = Transaction(storage, base, "map" if base is None else "derive", message)

@@ -183,6 +183,7 @@ class CollectionDoors:
         *,
         order: int | None = None,
         fill: float = 0,
+        antialias: bool = False,
     ) -> Any:
         """All volumes as one lazy `xarray.DataArray` with dims obs_id, x, y, z[, t][, c].
 
@@ -194,8 +195,8 @@ class CollectionDoors:
         they do not, `grid` says what to do. "error": `AlignmentError` that names them. "index": x, y, z are
         voxel indices, for volumes of one shape; the coordinate `affine` holds each one's as text, and
         `da.radi.affine` is (n, 4, 4). A Volume, or `(shape, affine)`: each is resampled to that grid when it
-        is read, with `order` and `fill` as in `Volume.resample`. `chunks` is that of `Volume.to_xarray`,
-        with one volume a task unless it names obs_id.
+        is read, as `Volume.resample` does with `order`, `fill` and `antialias`. `chunks` is that of
+        `Volume.to_xarray`, with one volume a task unless it names obs_id.
 
         Raises `AlignmentError` also for axes, shapes or types that are no array together, `UnknownIdError`
         for a column that is not there, `SelectionError` for one that holds lists or bytes.
@@ -210,7 +211,25 @@ class CollectionDoors:
         """
         from radiobject.lazy.collection import collection_to_xarray
 
-        return collection_to_xarray(self, grid, chunks, columns, order, fill)
+        return collection_to_xarray(self, grid, chunks, columns, order=order, fill=fill, antialias=antialias)
+
+    def to_dataset(
+        self: Any, patch_size: int | Sequence[int] | None = None, labels: Any = None, transform: Any = None
+    ) -> Any:
+        """A torch dataset (`radiobject.ml.VolumeCollectionDataset`) of whole volumes or random patches.
+
+        `patch_size` is in voxels x, y, z. `labels` is a column, a DataFrame or mapping by obs_id or
+        obs_subject_id, or a function of obs_id. `transform` takes and returns a sample.
+
+        >>> from radiobject.examples import study
+        >>> dataset = study(n=2).T1w.to_dataset(patch_size=32, labels="age")
+        >>> dataset[0]["image"].shape
+        torch.Size([1, 32, 32, 32])
+        """
+        from radiobject.ml import VolumeCollectionDataset
+        from radiobject.ml.settings import config_of
+
+        return VolumeCollectionDataset(self, config_of(patch_size), labels, transform)
 
     def _repr_html_(self: Any) -> str:
         from radiobject.show.cards import collection_card
@@ -266,14 +285,15 @@ class StudyDoors:
         *,
         order: int | None = None,
         fill: float = 0,
+        antialias: bool = False,
     ) -> Any:
         """Partners of several collections as a lazy `xarray.Dataset`: a variable each, on one grid.
 
         A row is a volume of the first collection of `names` (None: of all) with its partners in the others;
         `on` and `missing` are those of `pairs`. Rows lie along obs_subject_id; a subject with several
         sessions has several. Coordinates along it are what was compared, `<name>_obs_id` of each collection,
-        and obs_meta's columns (`columns` names some of them). `grid`, `order`, `fill` and `chunks` are those
-        of `VolumeCollection.to_xarray`; with "index" the volumes of one row must share a grid.
+        and obs_meta's columns (`columns` names some of them). `grid`, what goes with it, and `chunks` are
+        those of `VolumeCollection.to_xarray`; with "index" the volumes of one row must share a grid.
 
         Raises what `pairs` and `VolumeCollection.to_xarray` raise.
 
@@ -285,7 +305,9 @@ class StudyDoors:
         """
         from radiobject.lazy.study import study_to_xarray
 
-        return study_to_xarray(self, names, on, missing, grid, chunks, columns, order, fill)
+        return study_to_xarray(
+            self, names, on, missing, grid, chunks, columns, order=order, fill=fill, antialias=antialias
+        )
 
     def to_datatree(self: Any, chunks: Any = None, *, limit: int = 200) -> Any:
         """Each volume as a node of an `xarray.DataTree`: `tree["sub-01/sub-01_T1w"]["T1w"]` is a DataArray.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -95,10 +96,11 @@ def results_of(
             yield batch
 
     done = 0
-    with progress_bar(title, total, how.progress) as tell:
-        outcomes = run(
-            work, batches(), executor=how.executor, workers=how.workers, ordered=ordered, retries=how.retries
-        )
+    outcomes = run(
+        work, batches(), executor=how.executor, workers=how.workers, ordered=ordered, retries=how.retries
+    )
+    # closed here: the traceback of what is raised would keep it, and its threads, for as long as it is held
+    with progress_bar(title, total, how.progress) as tell, closing(outcomes):
         try:
             for number, result in outcomes:
                 ids = running.pop(number)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from radiobject.errors import AlignmentError, ConfigError, UnknownIdError
 
-__all__ = ["GRID_MM", "PARTNER_COLUMNS", "match", "same_grid", "split_subjects"]
+__all__ = ["GRID_MM", "PARTNER_COLUMNS", "corners_apart", "match", "same_grid", "split_subjects"]
 
 PARTNER_COLUMNS = ("session", "run", "acquisition_time")
 """Columns of the volume table that tell two volumes of a subject apart."""
@@ -122,16 +122,24 @@ def same_grid(rows: pa.Table) -> bool:
 
     Needs the columns dim_x, dim_y, dim_z and affine; reads no voxel.
     """
-    if rows.num_rows < 2:
-        return True
+    return bool((corners_apart(rows) <= GRID_MM).all())
+
+
+def corners_apart(rows: pa.Table) -> npt.NDArray[np.float64]:
+    """How far the corners of each volume lie from those of the first, in mm; infinite for another shape.
+
+    Needs the columns of `same_grid`.
+    """
+    if not rows.num_rows:
+        return np.empty(0)
     shapes = np.array([rows[f"dim_{a}"].to_pylist() for a in "xyz"]).T
-    if (shapes != shapes[0]).any():
-        return False
     affines = np.array(rows["affine"].to_pylist(), dtype=np.float64).reshape(-1, 4, 4)
     corners = np.array(np.meshgrid(*[[0, n - 1] for n in shapes[0]])).reshape(3, -1)
     homogeneous = np.vstack([corners, np.ones(corners.shape[1])])
     places = affines @ homogeneous
-    return bool(np.abs(places - places[0]).max() <= GRID_MM)
+    apart: npt.NDArray[np.float64] = np.abs(places - places[0]).max(axis=(1, 2))
+    apart[(shapes != shapes[0]).any(axis=1)] = np.inf
+    return apart
 
 
 def split_subjects(

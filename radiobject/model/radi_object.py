@@ -16,7 +16,7 @@ from radiobject.format.tags import create_tag
 from radiobject.model.adding import Addable, added
 from radiobject.model.collection import VolumeCollection
 from radiobject.model.context import context_for_new
-from radiobject.model.copying import Chosen, copy_study, ledger_lines, subject_rows
+from radiobject.model.copying import Chosen, copy_study, subject_rows
 from radiobject.model.execution import Execution, How
 from radiobject.model.partners import split_subjects
 from radiobject.model.removal import removal
@@ -274,7 +274,7 @@ class RadiObject(StudyView):
         ]
         snapshot = copy_study(
             os.fspath(uri), chosen, [(self._study, self.obs_subject_ids)], backend=backend,
-            ledger=ledger_lines(self._study, self.all_obs_ids if self.is_view else None),
+            ledger=None if self.is_view else self._study.snapshot.table("ledger").read(),
             storage_options=dict(storage_options or {}), executor=executor, workers=workers,
             progress=progress, message=message,
         )  # fmt: skip

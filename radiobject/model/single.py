@@ -102,7 +102,8 @@ def write_single(loaded: Loaded, place: Place, write: WriteConfig) -> tuple[Volu
     """Write one volume and open it. `StudyExistsError` when another was there first."""
     target = get_backend(place.backend, place.folder)
     meta, _, _, stored = store(loaded, place.name, place.name.split(".", 1)[0], target, write)
-    Storage(place.folder).make_durable()
+    if target.capabilities.persistent:
+        Storage(place.folder).make_durable()
     return target.open_volume(place.name, stored.hint), meta
 
 

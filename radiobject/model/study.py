@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.backends import get_backend
+from radiobject.backends import backend_for, get_backend
 from radiobject.backends.base import Backend
 from radiobject.errors import (
     CapabilityError,
@@ -131,6 +131,13 @@ class Study:
     def after(self, snapshot: Snapshot) -> Study:
         """The study at a newer snapshot, for whoever goes on with it."""
         return Study(snapshot, self.context)
+
+    def backend_beside(self, source: str) -> str:
+        """The backend of a collection that joins this study from one on `source`: one that it has already."""
+        held = [entry.backend for entry in self.snapshot.commit.collections]
+        if not held:
+            return backend_for(None, self.location, source)
+        return source if source in held else held[0]
 
     @property
     def location(self) -> Location:

@@ -179,9 +179,14 @@ class StudyQuery:
             journals.append(inner.journal)
             return outer.stage(edit)
 
+        queries = {name: query for name, query in queries.items() if len(query.collection)}
+        copied = [Chosen(n, study, n, q.collection._rows()) for n, q in queries.items() if not q.computes]
+        # all at once: what was derived of others is to find them there
+        copies = copied_collections(
+            copied, storage, backend=backend, executor=execution.executor, workers=execution.workers,
+            progress=execution.progress,
+        )  # fmt: skip
         for name, query in queries.items():
-            if len(query.collection) == 0:
-                continue
             if query.computes:
                 place = Place(storage, backend=backend, finish=finish)
                 derive(
@@ -189,12 +194,7 @@ class StudyQuery:
                     failures=self.failures,
                 )  # fmt: skip
             else:
-                rows = Chosen(name, study, name, query.collection._rows())
-                edits = copied_collections(
-                    [rows], storage, backend=backend, executor=execution.executor,
-                    workers=execution.workers, progress=execution.progress,
-                )  # fmt: skip
-                outer.stage(Edit(collections=edits))
+                outer.stage(Edit(collections={name: copies[name]}))
         snapshot = outer.commit()
         for journal in journals:
             journal.discard()

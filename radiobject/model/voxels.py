@@ -191,9 +191,10 @@ class Voxels:
                 Box(box.start[::-1], box.stop[::-1]) if plain else box_to_disk(box, dims)
             )
         except MissingObjectError as error:
-            if self._row is None:
-                raise
-            raise self._row.explain(error) from error
+            told = error if self._row is None else self._row.explain(error)
+            if told is error:
+                raise  # not from itself
+            raise told from error
         if scaling is not None:
             block = scaling.apply(block)
         found = block.T if plain else to_python(block, dims)

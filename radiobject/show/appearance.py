@@ -16,7 +16,19 @@ from radiobject.model.summary import stored_statistics
 if TYPE_CHECKING:
     from radiobject.model.volume import Volume
 
-__all__ = ["Rgba", "hot", "label_colours", "label_pixels", "labels_of", "range_of", "short", "window_of"]
+__all__ = [
+    "Rgba",
+    "checked_opacity",
+    "checked_title",
+    "hot",
+    "label_colours",
+    "label_pixels",
+    "labels_of",
+    "range_of",
+    "refuse_label_window",
+    "short",
+    "window_of",
+]
 
 Rgba = tuple[int, int, int, int]
 """Red, green, blue and opacity, 0 to 255."""
@@ -81,6 +93,26 @@ def _checked(given: Sequence[float]) -> tuple[float, float]:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ConfigError("window=", expected="two finite numbers, low before high", got=repr(given))
     return low, high
+
+
+def refuse_label_window(volume: Volume, window: Sequence[float] | None) -> None:
+    """Labels have colours, not grey values: `ConfigError` for a window of theirs."""
+    if window is not None and volume.meta.kind == "label":
+        raise ConfigError("window= of a label volume", expected="None", got=repr(window))
+
+
+def checked_opacity(opacity: float) -> float:
+    """A number from 0 to 1; `ConfigError` for anything else."""
+    if not (isinstance(opacity, int | float | np.number) and 0 <= opacity <= 1):
+        raise ConfigError("opacity=", expected="0 to 1", got=repr(opacity))
+    return float(opacity)
+
+
+def checked_title(title: str | None, volume: Volume) -> str:
+    """The title, by default the volume's id; `ConfigError` for what is no text."""
+    if title is not None and not isinstance(title, str):
+        raise ConfigError("title=", expected="text, or None", got=repr(title))
+    return title if title is not None else volume.obs_id or "volume"
 
 
 def label_colours(volume: Volume) -> dict[int, tuple[str, Rgba]]:

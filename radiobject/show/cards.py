@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from radiobject.format.meta import row_meta
 from radiobject.model.study import ObsRow, Study
 from radiobject.show.sections import lean_of
+from radiobject.show.units import MM, in_mm
 
 if TYPE_CHECKING:
     from radiobject.model.collection_view import CollectionView
@@ -49,12 +51,12 @@ def thumbnails_of(study: Study, collection: str, obs_ids: Sequence[str]) -> dict
 
 def volume_card(volume: Volume) -> str:
     """Facts of a volume beside its thumbnail, which only a whole stored one has."""
-    meta, lean = volume.meta, lean_of(volume.meta.affine)
+    meta, lean, placed = volume.meta, lean_of(volume.meta.affine), in_mm(volume)
     stored = "" if volume.dtype == volume.stored_dtype else f", stored as {volume.stored_dtype}"
     facts = {
         "subject": volume.obs_subject_id,
         "voxels": " x ".join(map(str, volume.shape)) + f" ({', '.join(volume.axes)})",
-        "spacing": " x ".join(f"{s:.4g}" for s in volume.spacing) + " mm",
+        "spacing": " x ".join(f"{s:.4g}" for s in placed.spacing) + " mm",
         "orientation": "".join(volume.axcodes) + (f", {lean}" if lean else ""),
         "time step": "" if meta.time_step is None else f"{meta.time_step:g} s",
         "values": f"{meta.kind}, {volume.dtype}{stored}",
@@ -84,10 +86,9 @@ def collection_card(collection: CollectionView) -> str:
 def study_card(study: StudyView) -> str:
     """The table of the collections, and a few thumbnails of each."""
     of = "a view of " if study.is_view else ""
-    title = (
-        f"<b>RadiObject</b> {of}<code>{escape(study._study.location.uri)}</code>, version {study.version}: "
-        f"{len(study)} subjects"
-    )
+    # the path before it tells of the machine, in a notebook that others may see
+    name = study._study.location.uri.rstrip("/").rsplit("/", 1)[-1]
+    title = f"<b>RadiObject</b> {of}{escape(name)}, version {study.version}: {len(study)} subjects"
     sheets = []
     for name in study.collection_names[:_MOST_SHEETS]:
         ids = study.collection(name).obs_ids[:_MOST_IN_STUDY]
@@ -119,11 +120,15 @@ def _sheet(ids: Iterable[str], jpegs: Mapping[str, bytes]) -> str:
 
 def _grids(collection: CollectionView) -> str:
     """How many volumes share a shape, a spacing, an orientation and a type; the most frequent first."""
-    rows = collection.obs.to_arrow(list(_GRID))
+    rows = collection.obs.to_arrow([*_GRID, "_volume"])
+    texts = rows["_volume"].combine_chunks().dictionary_encode()
+    sides = pa.array([MM.get(row_meta(text).space_unit, 1.0) for text in texts.dictionary.to_pylist()])
+    rows = rows.drop_columns("_volume").append_column("mm", sides.take(texts.indices))
     kinds: Counter[tuple[str, ...]] = Counter()
-    for row in rows.group_by(list(_GRID)).aggregate([([], "count_all")]).to_pylist():
+    for row in rows.group_by([*_GRID, "mm"]).aggregate([([], "count_all")]).to_pylist():
         size = " x ".join(str(row[d]) for d in _GRID[:4] if row[d] is not None)
-        spacing = " x ".join(f"{row[s]:.4g}" for s in _GRID[4:7])  # less than 0.1 % apart is no other kind
+        # less than 0.1 % apart is no other kind
+        spacing = " x ".join(f"{row[s] * row['mm']:.4g}" for s in _GRID[4:7])
         kinds[size, spacing, str(row["axcodes"]), str(row["dtype"])] += row["count_all"]
     lines = ["<tr><th>volumes</th><th>voxels</th><th>spacing, mm</th><th>axes</th><th>dtype</th></tr>"]
     for kind, count in kinds.most_common(_NAMES):

@@ -24,7 +24,7 @@ except ImportError as error:
         "pictures need matplotlib", hint='pip install "radiobject-zarr[plot]"'
     ) from error
 
-__all__ = ["Layer", "Picture", "Row", "draw"]
+__all__ = ["Layer", "Picture", "Row", "draw", "round_length"]
 
 _BACKGROUND, _INK, _FAINT, _CROSS = "black", "#e8eaf0", "#a3abbd", "#f7d154"
 
@@ -35,7 +35,10 @@ _DPI = 96
 _SIDE = 0.12
 _GAP = 0.08
 _THIN = 0.12
-"""A panel is at least this part of the widest one, so that its letters stay apart."""
+"""A panel is at least this part of the widest one, half of it of the tallest: letters stay apart."""
+
+_TALLEST_ROW, _TALLEST = 20.0, 600.0
+"""Inches; what is longer has a smaller scale. matplotlib draws no more than 65536 pixels."""
 
 _NAMES_A_LINE = 5
 _MOST_NAMES = 14
@@ -93,7 +96,8 @@ def draw(
     bounds = _bounds(rows)
     widths = [right - left for left, right, _, _ in bounds]
     heights = bounds[0][3] - bounds[0][2]
-    per_mm = (_INCHES - 2 * _SIDE - 2 * _GAP) / sum(widths)
+    tallest = min(_TALLEST_ROW, _TALLEST / len(rows))
+    per_mm = min((_INCHES - 2 * _SIDE - 2 * _GAP) / sum(widths), tallest / heights)
     legend = _legend(names)
     lines = max(math.ceil(len(legend) / _NAMES_A_LINE), int(heat is not None))
     head, foot = (0.78 if facts else 0.55), 0.1 + 0.24 * lines
@@ -157,7 +161,7 @@ def _bounds(rows: Sequence[Row]) -> list[Bounds]:
         each = np.array([row.sections[column].bounds for row in rows])
         found.append((each[:, 0].min(), each[:, 1].max(), each[:, 2].min(), each[:, 3].max()))
     tallest = max(bottom - top for _, _, top, bottom in found)
-    least = _THIN * max(right - left for left, right, _, _ in found)
+    least = _THIN * max(*(right - left for left, right, _, _ in found), tallest / 2)
     padded = []
     for left, right, top, bottom in found:
         across, down = (max(least - (right - left), 0) / 2, (tallest - (bottom - top)) / 2)
@@ -216,15 +220,24 @@ def _cross(axes: Any, bounds: Bounds) -> None:
 def _scale_bar(axes: Any, bounds: Bounds) -> None:
     """A round length of up to a third of the panel, in its lower right corner."""
     left, right, top, bottom = bounds
-    wanted = (right - left) / 3
-    decade = 10.0 ** math.floor(math.log10(wanted))
-    length = decade * max(n for n in (1, 2, 5) if n * decade <= wanted)
+    length = round_length((right - left) / 3)
     x, y = right - 0.03 * (right - left), bottom - 0.03 * (bottom - top)
     axes.plot([x - length, x], [y, y], color=_INK, linewidth=2, solid_capstyle="butt")
     axes.annotate(
         f"{length:g} mm", (x - length / 2, y), (0, 3), textcoords="offset points", color=_INK, fontsize=9,
         ha="center", path_effects=[withStroke(linewidth=2.5, foreground=_BACKGROUND)],
     )  # fmt: skip
+
+
+def round_length(most: float) -> float:
+    """The longest of 1, 2, 5, 10, 20 ... that is no longer than `most`.
+
+    >>> round_length(70.0), round_length(0.3)
+    (50.0, 0.2)
+    """
+    decade = 10.0 ** math.floor(math.log10(most))
+    # the logarithm of a number just below a power of ten may be that of the power
+    return decade * max(n for n in (0.5, 1, 2, 5) if n * decade <= most)
 
 
 def _plain(text: str) -> str:

@@ -20,12 +20,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from radiobject.errors import CapabilityError, ConfigError
+from radiobject.errors import CapabilityError
 from radiobject.geometry.resample import Grid
-from radiobject.show.appearance import labels_of, range_of, short, window_of
+from radiobject.show.appearance import (
+    checked_opacity,
+    checked_title,
+    labels_of,
+    range_of,
+    refuse_label_window,
+    short,
+    window_of,
+)
 from radiobject.show.document import framed, policy_of
 from radiobject.show.packing import Steps, coarse_grid, label_codes, packed, sampled
-from radiobject.show.sections import facts_of, frame_of, lean_of, point_of, sections
+from radiobject.show.sections import facts_of, frame_of, lean_of, moment_of, point_of, sections
+from radiobject.show.units import decimals, in_mm, overlay_in_mm
 
 if TYPE_CHECKING:
     from radiobject.model.volume import Volume
@@ -109,18 +118,21 @@ def page_of(
     title: str | None = None,
 ) -> Page:
     """What `Volume.show` does; see there."""
-    if not 0 <= opacity <= 1:
-        raise ConfigError("opacity=", expected="0 to 1", got=repr(opacity))
-    name = title if title is not None else volume.obs_id or "volume"
+    name, opacity = checked_title(title, volume), checked_opacity(opacity)
+    refuse_label_window(volume, window)
+    overlay, volume = overlay_in_mm(overlay), in_mm(volume)
     one = frame_of(volume, t, c)
     point = point_of(one, at)
     layers = [_layer(volume, one.reorient("LPI"), window, "grey", name, 1.0)]
+    note = ""
     if overlay is not None:
-        above = frame_of(overlay, t if "t" in overlay.axes and "t" in volume.axes else None)
+        moment, note = moment_of(overlay, volume, t)
+        above = frame_of(overlay, moment)
         layers.append(_layer(overlay, above, overlay_window, "hot", overlay.obs_id or "overlay", opacity))
     told = {
         "title": name,
-        "facts": facts_of(volume, one, t, c or 0),
+        "facts": [*facts_of(volume, one, t, c or 0), *filter(None, [note])],
+        "decimals": decimals(one.spacing),
         "letters": {section.plane: section.letters for section in sections(one, point)},
         "toVoxel": one.meta.affine.inverse().matrix.tolist(),
         "voxels": one.shape,
@@ -128,10 +140,13 @@ def page_of(
     n = dict(zip(volume.axes, volume.shape, strict=True)).get("t", 1)
     if n > 1 and t is None:
         layers[0].frames = [frame_of(volume, i, c).reorient("LPI") for i in range(n)]
+        if overlay is not None and dict(zip(overlay.axes, overlay.shape, strict=True)).get("t") == n:
+            layers[1].frames = [frame_of(overlay, i) for i in range(n)]
         page = _fitted(told, layers, point)
         if page is not None:
             return page
-        del layers[0].frames[1:]
+        for layer in layers:
+            del layer.frames[1:]
         told["facts"].append("here time point 0 alone: all of them would not fit; t= takes another")
     page = _fitted(told, layers, point)
     assert page is not None, "one frame is always fitted"

@@ -10,9 +10,31 @@ import numpy.typing as npt
 
 from radiobject.errors import ConfigError, IndexingError, SelectionError
 from radiobject.model.partners import PARTNER_COLUMNS
-from radiobject.show.appearance import Rgba, hot, label_pixels, labels_of, short, window_of
+from radiobject.show.appearance import (
+    Rgba,
+    checked_opacity,
+    checked_title,
+    hot,
+    label_pixels,
+    labels_of,
+    refuse_label_window,
+    short,
+    window_of,
+)
 from radiobject.show.figure import Layer, Row, draw
-from radiobject.show.sections import Planes, Section, facts_of, frame_of, lean_of, point_of, reaches, sections
+from radiobject.show.sections import (
+    Planes,
+    Section,
+    checked_point,
+    facts_of,
+    frame_of,
+    lean_of,
+    moment_of,
+    point_of,
+    reaches,
+    sections,
+)
+from radiobject.show.units import decimals, in_mm, overlay_in_mm
 
 if TYPE_CHECKING:
     from radiobject.model.view import StudyView
@@ -39,23 +61,27 @@ def plot_volume(
     figure: Any = None,
 ) -> Any:
     """What `Volume.plot` does; see there."""
+    name, opacity = checked_title(title, volume), checked_opacity(opacity)
+    overlay, volume = overlay_in_mm(overlay), in_mm(volume)
     frame = frame_of(volume, t, c)
     point = point_of(frame, at)
     cuts = sections(frame, point, planes)
     layers, names, shown = _base(volume, frame, cuts, window)
-    heat = None
+    heat, note = None, ""
     if overlay is not None:
-        above = frame_of(overlay, _moment(overlay, volume, t))
+        moment, note = moment_of(overlay, volume, t)
+        above = frame_of(overlay, moment)
         if overlay.meta.kind == "label":
             layer, names = _coloured(above, cuts, opacity)
         else:
             layer, low, high = _heated(overlay, above, cuts, overlay_window, opacity)
             heat = overlay.obs_id or "overlay", (low, high)
         layers.append(layer)
+    facts = [*facts_of(volume, frame, t or 0, c or 0), _place(frame, point), note]
     return draw(
         [Row(cuts, layers, "", shown)],
-        title if title is not None else volume.obs_id or "volume",
-        facts="   ".join([*facts_of(volume, frame, t or 0, c or 0), _place(frame, point)]),
+        name,
+        facts="   ".join(filter(None, facts)),
         crosshair=crosshair,
         names=names,
         heat=heat,
@@ -75,13 +101,14 @@ def plot_subject(
     figure: Any = None,
 ) -> Any:
     """What `RadiObject.plot_subject` does; see there."""
+    opacity = checked_opacity(opacity)
     view = study.loc[subject]
-    held = [(name, volume) for name in view.collection_names for volume in view.collection(name)]
+    held = [(name, in_mm(volume)) for name in view.collection_names for volume in view.collection(name)]
     if not held:
         raise SelectionError(f"plot_subject({subject!r})", expected="a subject with volumes", got="none")
     images = [(name, volume) for name, volume in held if volume.meta.kind == "image"]
     point = _point(held, (images or held)[0][1], at, subject)
-    facts = [_at(point)]
+    facts = [_at(point, decimals([step for _, volume in held for step in volume.spacing]))]
     rows, names = list[Row](), Names()
     for name, volume in held:
         of_it = f"{name} {volume.obs_id}" if sum(n == name for n, _ in held) > 1 else name
@@ -109,6 +136,7 @@ def _point(
     """The point, which at least one volume of the subject must reach."""
     if at is None:
         return point_of(frame_of(first))
+    at = checked_point(at)
     for _, volume in held:
         if reaches(volume, at):
             return point_of(frame_of(volume), at)
@@ -130,9 +158,8 @@ def _base(
     volume: Volume, frame: Volume, cuts: Sequence[Section], window: Sequence[float] | None
 ) -> tuple[list[Layer], Names, str]:
     """The lowest layer, its legend, and its window in words: grey, or the colours of labels on black."""
+    refuse_label_window(volume, window)
     if volume.meta.kind == "label":
-        if window is not None:
-            raise ConfigError("window= of a label volume", expected="None", got=repr(window))
         layer, names = _coloured(frame, cuts, 1.0)
         return [layer], names, ""
     read = [cut.read(frame) for cut in cuts]
@@ -147,7 +174,7 @@ def _coloured(frame: Volume, cuts: Sequence[Section], opacity: float) -> tuple[L
         raise ConfigError("labels", expected="a volume of integers", got=str(read[0].dtype))
     values, counts = np.unique(np.concatenate([v.ravel() for v in read]), return_counts=True)
     labels = labels_of(frame, values[np.argsort(-counts, kind="stable")])
-    pixels = [label_pixels(v, labels, _checked(opacity)) for v in read]
+    pixels = [label_pixels(v, labels, opacity) for v in read]
     return Layer(pixels, smooth=False), list(labels.values())
 
 
@@ -163,27 +190,15 @@ def _heated(
         clear = ~(unit > 0)  # NaN, too
         rgba = np.empty((*values.shape, 4), np.uint8)
         rgba[..., :3] = hot(np.where(clear, 0, unit))
-        rgba[..., 3] = np.where(clear, 0, round(255 * _checked(opacity)))
+        rgba[..., 3] = np.where(clear, 0, round(255 * opacity))
         pixels.append(rgba)
     return Layer(pixels), low, high
 
 
-def _moment(overlay: Volume, volume: Volume, t: int | None) -> int | None:
-    """The same time point where both have equally many, else the overlay's first."""
-    several = [dict(zip(v.axes, v.shape, strict=True)).get("t") for v in (overlay, volume)]
-    return t if several[0] is not None and several[0] == several[1] else None
-
-
 def _place(frame: Volume, point: Sequence[float]) -> str:
     index = frame.meta.affine.inverse().apply(point).round().astype(int).tolist()
-    return f"{_at(point)}, voxel ({', '.join(map(str, index))})"
+    return f"{_at(point, decimals(frame.spacing))}, voxel ({', '.join(map(str, index))})"
 
 
-def _at(point: Sequence[float]) -> str:
-    return f"at ({', '.join(f'{v:.1f}' for v in point)}) mm"
-
-
-def _checked(opacity: float) -> float:
-    if not 0 <= opacity <= 1:
-        raise ConfigError("opacity=", expected="0 to 1", got=repr(opacity))
-    return opacity
+def _at(point: Sequence[float], digits: int) -> str:
+    return f"at ({', '.join(f'{v:.{digits}f}' for v in point)}) mm"

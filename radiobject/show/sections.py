@@ -6,6 +6,7 @@ leans ("AS"), as DICOM's Patient Orientation does. `planes="world"` cuts along t
 interpolates. Without obliquity both are the same.
 
 Whatever else is laid on a section (labels, a second image) is interpolated at its pixels by affine.
+Volumes are in mm here: `units.in_mm` makes them so.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from radiobject.geometry.affine import Affine
 from radiobject.geometry.box import Box
 from radiobject.geometry.planes import PLANES, Plane
 from radiobject.geometry.resample import Grid, GridMap
+from radiobject.show.units import decimals
 
 if TYPE_CHECKING:
     from radiobject.model.volume import Volume
@@ -31,9 +33,11 @@ __all__ = [
     "Letters",
     "Planes",
     "Section",
+    "checked_point",
     "facts_of",
     "frame_of",
     "lean_of",
+    "moment_of",
     "point_of",
     "reaches",
     "screen_letters",
@@ -169,23 +173,32 @@ def point_of(volume: Volume, at: Sequence[float] | None = None) -> Point:
         turned = affine.reorientation("RAS", volume.shape).affine
         x, y, z = turned.apply(np.floor(turned.inverse().apply(middle) + 0.5 - 1e-6)).tolist()
         return x, y, z
-    try:
-        x, y, z = (float(v) for v in at)
-    except (TypeError, ValueError) as error:
-        raise GeometryError("at=", expected="three numbers in mm, RAS+", got=repr(at)) from error
-    if not reaches(volume, (x, y, z)):
+    point = checked_point(at)
+    if not reaches(volume, point):
         low, high = _reach(volume)
-        span = " by ".join(f"{a:.1f} to {b:.1f}" for a, b in zip(low, high, strict=True))
+        n = decimals(volume.spacing)
+        span = " by ".join(f"{a:.{n}f} to {b:.{n}f}" for a, b in zip(low, high, strict=True))
         raise IndexingError(
             f"at= of {volume.obs_id or 'volume'}",
             expected=f"a point inside it, within {span} mm",
             got=f"{at}",
         )
+    return point
+
+
+def checked_point(at: Sequence[float]) -> Point:
+    """Three numbers; `GeometryError` for anything else."""
+    try:
+        x, y, z = (float(v) for v in at)
+    except (TypeError, ValueError) as error:
+        raise GeometryError("at=", expected="three numbers in mm, RAS+", got=repr(at)) from error
     return x, y, z
 
 
 def reaches(volume: Volume, point: Sequence[float] | npt.NDArray[np.float64]) -> bool:
     """Whether a world point (mm, RAS+) lies in a voxel of the volume."""
+    if not np.isfinite(point).all():
+        return False
     place = volume.meta.affine.inverse().apply(point)
     return bool(((place >= -0.5 - 1e-6) & (place <= np.array(volume.shape[:3]) - 0.5 + 1e-6)).all())
 
@@ -202,6 +215,17 @@ def frame_of(volume: Volume, t: int | None = None, c: int | None = None) -> Volu
                 f"{axis}= of {volume.obs_id or 'volume'}", expected=f"axes {volume.axes}", got=repr(index)
             )
     return volume.slicer[(..., *(given[axis] or 0 for axis in volume.axes[3:]))]
+
+
+def moment_of(overlay: Volume, volume: Volume, t: int | None) -> tuple[int | None, str]:
+    """The overlay's time point beside `t` of the volume, and what a viewer must know of it.
+
+    It is the same one where both have equally many, else the overlay's first.
+    """
+    mine, below = (dict(zip(v.axes, v.shape, strict=True)).get("t") for v in (overlay, volume))
+    if mine is not None and mine == below:
+        return t, ""
+    return None, "" if mine in (None, 1) else f"overlay: t 0 of {mine}"
 
 
 def screen_letters(affine: Affine) -> Letters:
@@ -278,7 +302,7 @@ def _along_the_world(volume: Volume) -> Grid:
     low, high = _reach(volume)
     size = high - low
     step = max(min(volume.spacing), float(size.max()) / _MOST_PIXELS)
-    x, y, z = np.ceil(size / step - 1e-6).astype(int).tolist()
+    x, y, z = np.ceil(size / step - 1e-6).clip(1).astype(int).tolist()
     matrix = np.diag([-step, -step, -step, 1.0])
     matrix[:3, 3] = (low + high) / 2 + step * (np.array([x, y, z]) - 1) / 2
     return (x, y, z), Affine(matrix)

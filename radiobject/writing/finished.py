@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import google_crc32c
 import pyarrow as pa
 
+from radiobject.backends.base import StoredObject
 from radiobject.errors import IntegrityError
 from radiobject.format.journal import Journal
 from radiobject.format.schema import DERIVED_SCHEMA, OBS_SCHEMA
@@ -76,6 +76,6 @@ def _intact(storage: Storage, row: dict[str, Any]) -> bool:
             data = storage.read(check_key(f"{row['_path']}/{stored['path']}"))
         except IntegrityError:
             return False
-        if len(data) != stored["bytes"] or google_crc32c.value(data) != stored["crc32c"]:
+        if not StoredObject(**stored).matches(data):
             return False
     return True

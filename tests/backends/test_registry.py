@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from radiobject import Volume
-from radiobject.backends import backend_names, backend_of_name, get_backend
+from radiobject.backends import backend_for, backend_names, backend_of_name, get_backend
 from radiobject.errors import CapabilityError, MissingDependencyError
 from radiobject.location import Location
 
@@ -112,3 +112,20 @@ def test_asking_for_a_suffix_loads_no_engine():
         "assert not {'tiledb', 'zarr', 'tensorstore'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "place", "source", "expected"),
+    [
+        (None, "/study", None, "zarr"),
+        (None, "s3://bucket/study", None, "zarr"),
+        (None, "memory://study", None, "memory"),
+        (None, "/study", "tiledb", "tiledb"),
+        (None, "memory://study", "tiledb", "memory"),
+        (None, "/study", "memory", "zarr"),
+        ("tiledb", "/study", "zarr", "tiledb"),
+        ("zarr", "memory://study", "memory", "zarr"),
+    ],
+)
+def test_new_volumes_go_where_they_are_told_or_where_they_last(chosen, place, source, expected):
+    assert backend_for(chosen, Location(place), source) == expected

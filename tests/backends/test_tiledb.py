@@ -1,9 +1,10 @@
-"""TileDB: the promises of the seam, what stands on disk, and what whoever opens it without us finds."""
+"""TileDB: what stands on disk, and what whoever opens it without us finds."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,21 +24,11 @@ from radiobject.errors import (
     StorageError,
 )
 from radiobject.location import Location
-from radiobject.testing import BackendTests, voxels
+from radiobject.testing import voxels
 from tests.backends.tiledb_ground import ARRAY, SPEC, opened, planned, right, write
 
 tiledb = pytest.importorskip("tiledb")
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class TestTileDB(BackendTests):
-    @pytest.fixture
-    def backend(self, tmp_path):
-        return TileDBBackend(Location(tmp_path))
-
-    @pytest.fixture
-    def reopen(self, backend):
-        return lambda: TileDBBackend(Location(backend.location.uri))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -223,3 +214,26 @@ def test_any_name_may_stand_in_the_path(tmp_path, name):
     os.remove(next((tmp_path / name).rglob("*.wrt")))
     with pytest.raises(MissingObjectError, match="commits"):
         opened(tmp_path / name, "collections/T1w").read(SPEC.box)
+
+
+def test_a_temporary_folder_that_was_purged_says_so(tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    writer = TileDBBackend(Location(tmp_path)).create_volume("v", [Level("0", SPEC)], {}, {})
+    for box in SPEC.shard_boxes():
+        writer.write(0, box, ARRAY[box.slices])
+    for folder in temporary.iterdir():
+        shutil.rmtree(folder)
+    with pytest.raises(StorageError, match="TMPDIR"):
+        writer.finish()
+    assert not (tmp_path / "v" / "volume.json").exists()
+
+
+def test_an_array_that_a_caller_closed_is_opened_again(tmp_path):
+    write(tmp_path)
+    handle = opened(tmp_path)
+    with handle.native() as array:
+        assert array.isopen
+    assert right(handle)
+    assert handle.native().isopen

@@ -23,7 +23,7 @@ COLUMNS = ("dim_x", "dim_y", "dim_z", "dim_t", "dim_c", "spacing_x", "spacing_y"
 
 
 @pytest.fixture(scope="module")
-def radi(tmp_path_factory: pytest.TempPathFactory) -> RadiObject:
+def radi(everywhere: None, tmp_path_factory: pytest.TempPathFactory) -> RadiObject:
     """Subjects s0, s1, s2 of different grids; s1 has three time points. `dose` is a column of obs."""
     images = [
         ((np.zeros(shape, "i2"), np.diag([*spacing, 1.0])), f"s{i}")
@@ -123,6 +123,7 @@ def test_mistakes_are_named_as_for_columns(radi: RadiObject) -> None:
     assert caught.value.text[slice(*caught.value.span)] == "'x'"  # the first mistake
 
 
+@pytest.mark.no_backend(reason="tables in memory")
 @given(st.lists(st.tuples(*[st.floats(1e-12, 1e20)] * 3), max_size=5))
 def test_the_text_of_any_spacing_is_pythons(spacings: list[tuple[float, float, float]]) -> None:
     rows = pa.table(
@@ -132,6 +133,7 @@ def test_the_text_of_any_spacing_is_pythons(spacings: list[tuple[float, float, f
     assert filled["voxel_spacing"].to_pylist() == [repr(s) for s in spacings]
 
 
+@pytest.mark.no_backend(reason="tables in memory")
 def test_an_axis_without_a_value_leaves_no_text() -> None:
     sizes = {
         "dim_x": [6, 6],

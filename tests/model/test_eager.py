@@ -14,9 +14,14 @@ from radiobject.errors import ConfigError, TransformError
 META = {"obs_subject_id": ["sub-03", "sub-01", "sub-02"], "age": [70, 40, 55]}
 
 
+@pytest.fixture(scope="module")
+def uri(module_study) -> str:
+    return module_study(None, META).uri
+
+
 @pytest.fixture
-def radi(study) -> RadiObject:
-    return study(None, META)
+def radi(uri: str) -> RadiObject:
+    return RadiObject(uri)
 
 
 def test_map_runs_now_and_keeps_the_order(radi) -> None:

@@ -23,6 +23,8 @@ from radiobject.location import Location
 from radiobject.model.expression import compile_expression, names_in
 from radiobject.storage import Storage
 
+pytestmark = pytest.mark.no_backend(reason="the text of filters and tables")
+
 SCHEMA = pa.schema(
     [
         pa.field("obs_subject_id", pa.string(), nullable=False),

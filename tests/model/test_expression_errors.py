@@ -8,6 +8,8 @@ import pytest
 from radiobject.errors import ExpressionError, UnknownColumnError, UnknownIdError
 from radiobject.model.expression import compile_expression
 
+pytestmark = pytest.mark.no_backend(reason="the text of filters")
+
 COLUMNS = {
     "obs_subject_id": pa.string(),
     "age": pa.int64(),

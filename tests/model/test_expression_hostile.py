@@ -168,6 +168,7 @@ def watched() -> Iterator[list[str]]:
     on[0] = False
 
 
+@pytest.mark.no_backend(reason="the text of filters")
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text)[:40])
 def test_it_is_refused_and_runs_nothing(text: str, watched: list[str]) -> None:
     watched.clear()
@@ -179,10 +180,12 @@ def test_it_is_refused_and_runs_nothing(text: str, watched: list[str]) -> None:
     assert all(c.isprintable() or c == "\n" for c in message.split("\n", 1)[-1])
 
 
+@pytest.mark.no_backend(reason="the text of filters")
 def test_there_are_more_than_forty_and_all_differ() -> None:
     assert len(set(HOSTILE)) == len(HOSTILE) > 40
 
 
+@pytest.mark.no_backend(reason="the text of filters")
 def test_the_watch_would_see_code_run(watched: list[str]) -> None:
     watched.clear()
     eval("1 + 1")
@@ -205,6 +208,7 @@ def test_studies_and_their_tables_refuse_them_too(tmp_path: Path) -> None:
     assert not Path("owned").exists()
 
 
+@pytest.mark.no_backend(reason="the text of filters")
 @given(
     st.text(max_size=60) | st.text("age dx()[]{}'\"\\.,:+-*/%<>=!~&|^@#\n\r\t\0not in is01e_", max_size=60)
 )
@@ -217,6 +221,7 @@ def test_any_text_compiles_or_is_an_expression_error(text: str) -> None:
             assert str(error)  # noqa: PT017 - both outcomes are fine, others are not
 
 
+@pytest.mark.no_backend(reason="the text of filters")
 def test_limits_are_where_they_are_said_to_be() -> None:
     age = " or ".join(["smoker"] * (expression_syntax.MAX_NODES - 1))
     compile_expression(age, COLUMNS)
@@ -232,6 +237,7 @@ def test_limits_are_where_they_are_said_to_be() -> None:
     assert compile_expression("age > -9223372036854775808", COLUMNS) is not None
 
 
+@pytest.mark.no_backend(reason="the text of filters")
 def test_the_parser_is_safe_on_a_small_stack_and_says_nothing_of_its_own() -> None:
     code = (
         "import threading, sys, pyarrow as pa\n"

@@ -13,7 +13,7 @@ from radiobject.errors import ExpressionError, SelectionError, UnknownColumnErro
 
 
 @pytest.fixture(scope="module")
-def radi(tmp_path_factory: pytest.TempPathFactory) -> RadiObject:
+def radi(everywhere: None, tmp_path_factory: pytest.TempPathFactory) -> RadiObject:
     """Subjects s0 to s5 with two scans each, `_acq-1` later; `age` is in both tables, and differs."""
     images = [((np.full((2, 2, 2), i, "i2"), np.eye(4)), f"s{i}") for i in range(6) for _ in range(2)]
     ids = [f"s{i}_T1w{suffix}" for i in range(6) for suffix in ("", "_acq-1")]

@@ -14,6 +14,8 @@ from radiobject import Index, align
 from radiobject.errors import DuplicateIdError, IndexingError, SelectionError, UnknownIdError
 from radiobject.model.index import select_labels, select_positions
 
+pytestmark = pytest.mark.no_backend(reason="ids alone")
+
 IDS = st.lists(st.sampled_from([f"sub-{i:02d}" for i in range(12)] + ["ä", "A", "a"]), unique=True)
 
 

@@ -1,6 +1,7 @@
 """Every kind of change killed at a random moment: the study is as before or as after, and can be completed.
 
-`RADIOBJECT_CHAOS_SECONDS` sets how long it goes on (`make chaos` sets more); the seed is printed.
+`RADIOBJECT_CHAOS_SECONDS` sets how long it goes on in all (`make chaos` sets more), but until there were
+LEAST kills on each engine; the seed is printed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from radiobject import RadiObject
 from radiobject.format import catalog
 from radiobject.model.naming import derived_id
 
+LEAST = 30
+
 # One process that forks a child for every change and kills it: starting Python anew would take longer than
 # any of them. It never opens an engine itself.
 KILLER = """
@@ -36,7 +39,7 @@ def double(volume, row):
 def change(uri, what, args):
     args["images"] = {k: [tuple(pair) for pair in v] for k, v in args.get("images", {}).items()}
     if what == "ingest":
-        RadiObject.from_niftis(uri, args["images"], resume=args.get("resume", False))
+        RadiObject.from_niftis(uri, args["images"], backend=args["backend"], resume=args.get("resume", False))
         return
     radi = RadiObject(uri)
     if what in ("append", "replace"):
@@ -53,7 +56,8 @@ def change(uri, what, args):
         radi.add_collection("double", radi.collection(args["parent"]).lazy().map(double),
                             resume=args.get("resume", False))
 
-import radiobject.ingest, radiobject.model.adding, tensorstore  # imported once, before all forks
+import radiobject.ingest, radiobject.model.adding
+__import__(sys.argv[1])  # the engine's library: imported once, before all forks
 for line in sys.stdin:
     uri, what, args, seconds = json.loads(line)
     begun = time.monotonic()
@@ -103,8 +107,8 @@ class Killer:
 
 
 @contextmanager
-def killer() -> Iterator[Killer]:
-    words = [sys.executable, "-c", KILLER]
+def killer(library: str) -> Iterator[Killer]:
+    words = [sys.executable, "-c", KILLER, library]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield Killer(process)
         assert process.stdin is not None
@@ -191,10 +195,11 @@ class Rounds:
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.only("tensorstore", "tiledb", reason="what is killed in memory is gone")
 def test_killed_changes_leave_the_state_before_or_after_and_can_be_completed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    backend: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seconds = float(os.environ.get("RADIOBJECT_CHAOS_SECONDS", "60"))
+    seconds = float(os.environ.get("RADIOBJECT_CHAOS_SECONDS", "20")) / 2
     seed = int(os.environ.get("RADIOBJECT_CHAOS_SEED", str(random.SystemRandom().randrange(2**32))))
     dice = random.Random(seed)
     cohort = Cohort(tmp_path)
@@ -202,8 +207,8 @@ def test_killed_changes_leave_the_state_before_or_after_and_can_be_completed(
     took: dict[str, float] = {}
     end = time.monotonic() + seconds
     with capsys.disabled():
-        print(f" [seed {seed}", end="", flush=True)
-    with killer() as hand:
+        print(f" [{backend.engine}, seed {seed}", end="", flush=True)
+    with killer(backend.engine) as hand:
 
         def killed(uri: str, what: str, args: dict[str, Any], after: State) -> None:
             before = seen(uri)
@@ -221,14 +226,18 @@ def test_killed_changes_leave_the_state_before_or_after_and_can_be_completed(
             report = RadiObject(uri).validate("full")
             assert [p for p in report.problems if p.kind != "hint"] == [], (what, args)
 
-        while time.monotonic() < end:
+        def over() -> bool:
+            return time.monotonic() >= end and sum(kills.values()) >= LEAST
+
+        while not over():
             uri = str(tmp_path / f"study-{sum(kills.values())}-{dice.randrange(10**9)}")
             first = {f"a{n}": dice.randrange(1, 1000) for n in range(4)}
             state: State = {"subjects": sorted(first), "T1w": {f"{s}_T1w": v for s, v in first.items()}}
-            killed(uri, "ingest", {"images": cohort.images("T1w", first)}, state)
+            ingest = {"images": cohort.images("T1w", first), "backend": backend.backend}
+            killed(uri, "ingest", ingest, state)
             rounds = Rounds(dice, cohort)
             for _ in range(12):
-                if time.monotonic() >= end:
+                if over():
                     break
                 what, args, after = rounds.next(state)
                 killed(uri, what, args, after)
@@ -237,4 +246,3 @@ def test_killed_changes_leave_the_state_before_or_after_and_can_be_completed(
                 state = after
     with capsys.disabled():
         print(f": {sum(kills.values())} kills {kills}]", end="")
-    assert sum(kills.values()) > 0

@@ -17,7 +17,13 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from radiobject import RadiObject, TileConfig, WriteConfig, measure
-from radiobject.errors import AlignmentError, ConfigError, CorruptObjectError, SelectionError
+from radiobject.errors import (
+    AlignmentError,
+    ConfigError,
+    CorruptObjectError,
+    MissingObjectError,
+    SelectionError,
+)
 from radiobject.model import label_statistics, moments
 from radiobject.model.label_statistics import blocks
 from radiobject.model.moments import Moments
@@ -104,6 +110,7 @@ LABELS = {
 }
 
 
+@pytest.mark.no_backend(reason="arrays in memory")
 @given(st.data(), st.sampled_from(sorted(LABELS)), hnp.array_shapes(min_dims=3, max_dims=3, max_side=7))
 @settings(max_examples=300, deadline=None)
 def test_pieces_add_up_to_the_whole(data: st.DataObject, kind: str, shape: tuple[int, int, int]) -> None:
@@ -127,6 +134,7 @@ def test_pieces_add_up_to_the_whole(data: st.DataObject, kind: str, shape: tuple
     assert foreground.labels.tolist() == [v for v in found.labels.tolist() if v != 0]
 
 
+@pytest.mark.no_backend(reason="arrays in memory")
 def test_a_large_mean_does_not_drown_a_small_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moments, "_STEP", 1000)
     values = 1e9 + np.random.default_rng(0).normal(0, 1e-3, (50, 50, 50))
@@ -137,6 +145,7 @@ def test_a_large_mean_does_not_drown_a_small_spread(monkeypatch: pytest.MonkeyPa
     assert (constant.mean[0], constant.m2[0]) == (0.1, 0)
 
 
+@pytest.mark.no_backend(reason="arrays in memory")
 @given(
     st.tuples(*[st.integers(1, 30)] * 3),
     st.lists(st.tuples(*[st.integers(1, 12)] * 3), min_size=1, max_size=3),
@@ -170,22 +179,26 @@ def big(study) -> RadiObject:
     return radi
 
 
-def test_every_voxel_is_read_once_and_every_chunk_decoded_once(big, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_voxel_is_read_once_and_every_chunk_decoded_once(
+    big, chunks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     volume = big.CT.iloc[0]
     whole = volume.to_numpy().nbytes
     monkeypatch.setattr(label_statistics, "BLOCK_BYTES", 5 * 32**3 * 2)  # two common tiles of int16, uint8
     with measure() as m:
         found = big.CT.stats_by(big.collection("all"))
     assert m["bytes_used"] == whole + whole // 2
-    assert m["chunks_decoded"] == 4 * 4 * 6 + 2 * 2 * 3
+    assert m["chunks_decoded"] == chunks(4 * 4 * 6 + 2 * 2 * 3)
     assert_same(rows_of(found), expected(volume.to_numpy(), big.collection("all").iloc[0].to_numpy()))
 
 
-def test_of_an_image_only_the_chunks_under_labels_are_read(big, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_an_image_only_the_chunks_under_labels_are_read(
+    big, chunks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(label_statistics, "BLOCK_BYTES", 5 * 32**3)
     with measure() as m:
         found = big.CT.stats_by(big.seg)
-    assert m["chunks_decoded"] == 2 * 2 * 3 + 1 + 1 * 1 * 1
+    assert m["chunks_decoded"] == chunks(2 * 2 * 3 + 1 + 1 * 1 * 1)
     assert m["bytes_used"] == 64 * 64 * 96 + 2 * (10**3 + 14 * 4 * 6)
     assert_same(rows_of(found), {3: expected(big.CT.iloc[0][:], big.seg.iloc[0][:])[3]})
 
@@ -196,7 +209,7 @@ def test_memory_is_that_of_a_block_not_of_the_volume(study, monkeypatch: pytest.
     tiled = WriteConfig(tile=TileConfig(chunks=(32, 32, 32), shards=(64, 64, 64)))
     radi = study(
         {"CT": {"a": noise(labels.shape)}, "seg": {"a": labels}},
-        uri="memory://label-statistics", write=tiled, labels=["seg"],
+        write=tiled, labels=["seg"],
     )  # fmt: skip
     monkeypatch.setattr(label_statistics, "BLOCK_BYTES", 2**18)
     radi.CT.stats_by(radi.seg)
@@ -330,6 +343,10 @@ def test_what_cannot_be_measured_is_said(study) -> None:
         radi.CT.stats_by(radi.seg, missing="ignore")
 
 
+@pytest.mark.only("memory", "tensorstore", "tiledb", reason="every worker process takes a second to start")
+@pytest.mark.gap(
+    "memory", executor=["processes"], reason="other processes do not see it", raises=MissingObjectError
+)
 @pytest.mark.parametrize("executor", ["serial", "processes"])
 def test_executors_find_the_same_and_tell_how_far_they_are(study, executor: str) -> None:
     images = {s: noise(seed=i) for i, s in enumerate("abc")}
@@ -340,9 +357,10 @@ def test_executors_find_the_same_and_tell_how_far_they_are(study, executor: str)
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_damaged_voxels_are_an_error(study) -> None:
+@pytest.mark.gap("memory", reason="no file to damage", raises=StopIteration)
+def test_damaged_voxels_are_an_error(study, voxel_objects) -> None:
     radi = study({"CT": {"a": noise((40, 40, 40))}, "seg": {"a": regions((40, 40, 40))}}, labels=["seg"])
-    (shard,) = (p for p in (Path(radi.uri) / "collections" / "CT").rglob("c/0/0/0"))
-    shard.write_bytes(bytes([b ^ 1 for b in shard.read_bytes()[:5000]]) + shard.read_bytes()[5000:])
+    file = Path(radi.uri, next(iter(voxel_objects(radi)["a_CT"])))
+    file.write_bytes(bytes([b ^ 1 for b in file.read_bytes()[:5000]]) + file.read_bytes()[5000:])
     with pytest.raises(CorruptObjectError):
         radi.CT.stats_by(radi.seg)

@@ -30,6 +30,8 @@ from radiobject.format.transaction import Transaction
 from radiobject.location import Location
 from radiobject.storage import Storage
 
+pytestmark = pytest.mark.only("tensorstore", reason="tables; that no volume is opened for them is part of it")
+
 N = 20_000
 GROUPS = 1 + -(-(N - 1) // 4096)
 """Row groups of every table: the first subject was ingested, all others are a part of their own."""
@@ -179,6 +181,7 @@ def parts_of(uri: str) -> dict[str, int]:
 SIZES = st.lists(st.integers(1, 5) | st.integers(1, 3000), min_size=1, max_size=40)
 
 
+@pytest.mark.no_backend(reason="tables alone")
 @given(SIZES, st.sampled_from([1, 2, 8, MAX_PARTS]))
 def test_a_fold_keeps_rows_and_order_and_never_writes_what_is_longer_than_the_rest(
     sizes: Any, most: int

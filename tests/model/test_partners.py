@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from radiobject.errors import AlignmentError, ConfigError, UnknownIdError
 from radiobject.model.partners import match, same_grid, split_subjects
 
+pytestmark = pytest.mark.no_backend(reason="tables and numbers alone")
+
 NAMES = ("T1w", "seg")
 
 

@@ -22,6 +22,7 @@ from radiobject import (
 )
 from radiobject.errors import (
     AxisAmbiguousError,
+    CapabilityError,
     ConfigError,
     FormatError,
     MissingObjectError,
@@ -130,6 +131,8 @@ def server(tmp_path: Path) -> Iterator[FileServer]:
         yield running
 
 
+@pytest.mark.gap("memory", reason="no server can read this process's memory", raises=MissingObjectError)
+@pytest.mark.gap("tiledb", reason="libtiledb reads disks and S3, no http://", raises=CapabilityError)
 def test_volumes_open_over_http(server, tmp_path, study) -> None:
     array = foreign_image(tmp_path / "theirs.zarr")
     np.testing.assert_array_equal(Volume(f"{server.url}/theirs.zarr")[...], array)
@@ -211,7 +214,7 @@ def test_an_array_is_kept_at_a_place_or_in_memory(backend, shape, axes, options)
         assert (vol.obs_id, vol.obs_subject_id, vol.metadata) == ("", "", {})
 
 
-def test_uri_and_array_come_in_either_order(tmp_path, scan) -> None:
+def test_uri_and_array_come_in_either_order(tmp_path, scan, suffix) -> None:
     array = voxels(3, 4, 5)
     for name, make in {
         "a": lambda uri: Volume.from_numpy(uri, array),
@@ -219,7 +222,7 @@ def test_uri_and_array_come_in_either_order(tmp_path, scan) -> None:
         "c": lambda uri: Volume.from_numpy(array, AFFINE, uri=uri),
         "d": lambda uri: Volume.from_numpy(Path(uri), array),
     }.items():
-        uri = str(tmp_path / name)
+        uri = str(tmp_path / f"{name}{suffix}")
         make(uri)
         np.testing.assert_array_equal(Volume(uri)[...], array)
         assert np.array_equal(Volume(uri).affine, AFFINE if name in "bc" else np.eye(4))
@@ -229,8 +232,9 @@ def test_uri_and_array_come_in_either_order(tmp_path, scan) -> None:
         "g": lambda uri: Volume.from_nifti(str(uri), str(scan)),
         "h": lambda uri: Volume.from_nifti(uri, nibabel.load(scan)),
     }.items():
-        make(tmp_path / name)
-        assert Volume(tmp_path / name).dtype == np.dtype("i2")
+        place = tmp_path / f"{name}{suffix}"
+        make(place)
+        assert Volume(place).dtype == np.dtype("i2")
 
 
 def test_a_place_that_is_taken_is_left_as_it_is(backend) -> None:
@@ -241,21 +245,23 @@ def test_a_place_that_is_taken_is_left_as_it_is(backend) -> None:
     np.testing.assert_array_equal(Volume(place)[...], array)
 
 
-def test_studies_folders_and_files_are_taken_places(tmp_path, study, scan) -> None:
+def test_studies_folders_and_files_are_taken_places(tmp_path, study, scan, suffix) -> None:
     radi = study()
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "notes.txt").write_text("mine")
-    (tmp_path / "file").write_text("mine")
-    (tmp_path / "empty").mkdir()
-    for place in (radi.uri, tmp_path / "folder", tmp_path / "file"):
+    folder, file, empty = (tmp_path / f"{name}{suffix}" for name in ("folder", "file", "empty"))
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    file.write_text("mine")
+    empty.mkdir()
+    for place in (radi.uri, folder, file):
         before = sorted(os.listdir(tmp_path))
         with pytest.raises(StudyExistsError, match="a free place"):
             Volume.from_nifti(scan, place)
         assert sorted(os.listdir(tmp_path)) == before
-    assert Volume.from_nifti(scan, tmp_path / "empty").shape == (6, 5, 4)
+    assert Volume.from_nifti(scan, empty).shape == (6, 5, 4)
     assert radi.validate("full").ok
 
 
+@pytest.mark.no_backend(reason="voxels in memory")
 def test_a_nifti_name_is_no_place_for_a_volume(tmp_path, scan) -> None:
     for make in (
         lambda: Volume.from_numpy(voxels(3, 3, 3), uri=tmp_path / "out.nii.gz"),
@@ -266,8 +272,8 @@ def test_a_nifti_name_is_no_place_for_a_volume(tmp_path, scan) -> None:
     assert os.listdir(tmp_path) == [scan.name]
 
 
-def test_a_failed_write_leaves_the_place_free(tmp_path, scan) -> None:
-    place = tmp_path / "out" / "scan.ome.zarr"
+def test_a_failed_write_leaves_the_place_free(tmp_path, scan, suffix) -> None:
+    place = tmp_path / "out" / f"scan{suffix}"
     with pytest.raises(SourceUnsupportedError, match="integers for a label map"):
         Volume.from_numpy(voxels(3, 3, 3, dtype="f4"), uri=place, kind="label")
     with pytest.raises(SourceNotFoundError):
@@ -275,6 +281,7 @@ def test_a_failed_write_leaves_the_place_free(tmp_path, scan) -> None:
     assert Volume.from_nifti(scan, place).shape == (6, 5, 4)
 
 
+@pytest.mark.no_backend(reason="voxels in memory")
 def test_labels_are_never_scaled_and_never_floats(scan) -> None:
     vol = Volume.from_nifti(scan, kind="label")
     np.testing.assert_array_equal(vol[...], vol.to_numpy(raw=True))
@@ -285,6 +292,7 @@ def test_labels_are_never_scaled_and_never_floats(scan) -> None:
         Volume.from_numpy(voxels(3, 3, 3), kind="mask")
 
 
+@pytest.mark.no_backend(reason="voxels in memory")
 @pytest.mark.parametrize(
     ("array", "affine", "error", "match"),
     [
@@ -304,6 +312,7 @@ def test_arrays_that_are_no_volume(array, affine, error, match) -> None:
         Volume.from_numpy(array, affine)
 
 
+@pytest.mark.no_backend(reason="voxels in memory")
 def test_lists_bools_and_byte_orders_become_volumes() -> None:
     assert Volume.from_numpy([[[1, 2]]]).shape == (1, 1, 2)
     assert Volume.from_numpy(np.ones((2, 2, 2), bool)).dtype == np.uint8

@@ -240,6 +240,7 @@ def test_collections_without_volumes_are_there_and_studies_without_anything_are_
     assert refuses_to_open(tmp_path / "empty")
 
 
+@pytest.mark.no_backend(reason="names alone")
 def test_the_writers_are_where_they_are_looked_for() -> None:
     assert radiobject.writers.RadiObjectWriter is RadiObjectWriter
     assert radiobject.writers.VolumeCollectionWriter is VolumeCollectionWriter

@@ -57,7 +57,7 @@ def cohort(place: str, backend: str | None = None) -> RadiObject:
 
 
 @pytest.fixture(scope="module")
-def radi(tmp_path_factory: pytest.TempPathFactory) -> RadiObject:
+def radi(everywhere: None, tmp_path_factory: pytest.TempPathFactory) -> RadiObject:
     return cohort(str(tmp_path_factory.mktemp("views") / "study"))
 
 

@@ -100,7 +100,7 @@ def test_what_planes_refuse(ras) -> None:
 
 
 @pytest.fixture(scope="module")
-def orders(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RadiObject:
+def orders(everywhere: None, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RadiObject:
     """One brain, stored in 24 axis orders."""
     uri = tmp_path_factory.mktemp("orders") / "study"
     return RadiObject.from_niftis(uri, {"T1w": str(real_data / "niivue" / "nifti_space")})

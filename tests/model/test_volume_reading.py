@@ -145,6 +145,11 @@ def test_a_scalar_index_gives_a_scalar(study) -> None:
     assert value == array[8, -7, 4]
 
 
+@pytest.fixture(scope="module")
+def uri(module_study) -> str:
+    return module_study({"a": {"s": noise((9, 7, 5), "i2")}}).uri
+
+
 @pytest.mark.parametrize(
     ("key", "kind", "words"),
     [
@@ -159,8 +164,8 @@ def test_a_scalar_index_gives_a_scalar(study) -> None:
         ((slice(None, None, 0),), SelectionError, "zero"),
     ],
 )
-def test_what_selects_nothing_is_an_error_of_ours(study, key, kind, words) -> None:
-    vol = study({"a": {"s": noise((9, 7, 5), "i2")}}).a.iloc[0]
+def test_what_selects_nothing_is_an_error_of_ours(uri: str, key, kind, words) -> None:
+    vol = RadiObject(uri).a.iloc[0]
     with pytest.raises(kind, match=words):
         vol[key]
 
@@ -212,14 +217,14 @@ def test_repr_says_what_it_is_without_reading(study) -> None:
     assert cost["requests"] == 0
 
 
-def test_reading_a_part_decodes_only_its_chunks(study) -> None:
+def test_reading_a_part_decodes_only_its_chunks(study, chunks) -> None:
     vol: Volume = study({"a": {"s": noise((64, 64, 64), "i2")}}).a.iloc[0]
     with measure() as cost:
         vol[:4, :4, :4]
-    assert cost["chunks_decoded"] == 1
+    assert cost["chunks_decoded"] == chunks(1)
     with measure() as cost:
         vol[30:34, 30:34, 30:34]
-    assert cost["chunks_decoded"] == 8
+    assert cost["chunks_decoded"] == chunks(8)
     with measure() as cost:
         vol.axial(10)
-    assert cost["chunks_decoded"] == 4
+    assert cost["chunks_decoded"] == chunks(4)

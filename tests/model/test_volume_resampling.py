@@ -23,17 +23,17 @@ CODES = ["".join(p) for p in ("RAS", "LPS", "PIR", "SRA", "AIL", "LAS")]
 SMALL = WriteConfig(tile=TileConfig(chunks=(4, 4, 4), shards=(16, 16, 16)))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def array() -> np.ndarray:
     smooth = np.add.outer(np.add.outer(np.arange(15) ** 2, np.arange(14) * 7), np.arange(13) * 11)
     return (smooth + np.random.default_rng(0).integers(0, 300, SHAPE)).astype("i2")
 
 
-@pytest.fixture
-def radi(study, array) -> RadiObject:
+@pytest.fixture(scope="module")
+def uri(module_study, array) -> str:
     labels = (array > 200).astype("u1") + (array > 400)
     four = np.stack([array, array[::-1], -array], axis=-1)
-    return study(
+    radi = module_study(
         {
             "CT": {"s": (array, OBLIQUE)},
             "straight": {"s": (array, STRAIGHT)},
@@ -43,6 +43,12 @@ def radi(study, array) -> RadiObject:
         axis4="time",
         write=SMALL,
     )
+    return radi.uri
+
+
+@pytest.fixture
+def radi(uri: str) -> RadiObject:
+    return RadiObject(uri)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radiobject import TileConfig, Volume, WriteConfig
+from radiobject import RadiObject, TileConfig, Volume, WriteConfig
 from radiobject.errors import IndexingError, SelectionError
 
 OBLIQUE = np.array(
@@ -18,15 +18,20 @@ OBLIQUE = np.array(
 SHAPE = (9, 8, 7, 5)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def array() -> np.ndarray:
     return np.arange(np.prod(SHAPE), dtype="i4").reshape(SHAPE)
 
 
-@pytest.fixture
-def vol(study, array) -> Volume:
+@pytest.fixture(scope="module")
+def uri(module_study, array) -> str:
     write = WriteConfig(tile=TileConfig(chunks=(4, 4, 4), shards=(4, 8, 8)))
-    return study({"bold": {"s": (array, OBLIQUE)}}, axis4="time", write=write).bold.iloc[0]
+    return module_study({"bold": {"s": (array, OBLIQUE)}}, axis4="time", write=write).uri
+
+
+@pytest.fixture
+def vol(uri: str) -> Volume:
+    return RadiObject(uri).bold.iloc[0]
 
 
 def world(affine: np.ndarray, *index: int) -> np.ndarray:

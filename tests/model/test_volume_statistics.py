@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from radiobject import SliceOrientation, TileConfig, Volume, WriteConfig, measure
+from radiobject import RadiObject, SliceOrientation, TileConfig, Volume, WriteConfig, measure
 from radiobject.errors import SelectionError
 
 OBLIQUE = np.array(
@@ -17,14 +17,19 @@ OBLIQUE = np.array(
 STORED = (0.5, 1, 50, 99, 99.5)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def array() -> np.ndarray:
     return np.random.default_rng(0).integers(-1000, 3000, (12, 11, 10)).astype("i2")
 
 
+@pytest.fixture(scope="module")
+def uri(module_study, array) -> str:
+    return module_study({"CT": {"s": (array, OBLIQUE)}}).uri
+
+
 @pytest.fixture
-def vol(study, array) -> Volume:
-    return study({"CT": {"s": (array, OBLIQUE)}}).CT.iloc[0]
+def vol(uri: str) -> Volume:
+    return RadiObject(uri).CT.iloc[0]
 
 
 def expected(array: np.ndarray, percentiles: tuple[float, ...]) -> dict[str, float]:

@@ -100,7 +100,7 @@ class NpyWriter:
 
     def _send(self, name: str, data: bytes) -> None:
         self._storage.write(f"{self._path}/{name}", data)
-        self._objects.append(StoredObject(name, len(data), google_crc32c.value(data)))
+        self._objects.append(StoredObject.of(name, data))
 
 
 class NpyHandle:

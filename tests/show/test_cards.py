@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,8 @@ def test_a_study_shows_a_few_of_each_collection(study: Any) -> None:
     assert counts["chunks_decoded"] == counts["volumes_opened"] == 0
     pictures = {**stored(radi, "T1w"), **stored(radi, "seg")}
     assert page.pictures == [pictures[i] for i in radi.all_obs_ids]
-    assert "version 1: 3 subjects" in page.text
+    assert f"{Path(radi.uri).name}, version 1: 3 subjects" in page.text
+    assert str(Path(radi.uri).parent) not in page.text  # a notebook that others see
     one = Page(radi["sub-01"]._repr_html_())
     assert "a view of" in one.text
     assert one.pictures == [pictures["sub-01_T1w"], pictures["sub-01_seg"]]

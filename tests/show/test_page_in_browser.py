@@ -284,3 +284,23 @@ def test_an_old_browser_is_told_why(opened: Open, tmp_path: Path) -> None:
         browser.call("Page.navigate", url=(tmp_path / "page.html").as_uri())
         text = browser.until("document.getElementById('readout')?.textContent")
         assert "a browser from 2023 or later" in text
+
+
+def test_labels_move_with_the_time_points_of_the_image(opened: Open) -> None:
+    array = np.zeros((10, 10, 10, 3), "u1")
+    for t in range(3):
+        array[3 * t : 3 * t + 3, :, :, t] = t + 1
+    labels = Volume.from_numpy(array, np.diag([-2.0, -2.0, 2.0, 1.0]), axis4="time", kind="label")
+    image = Volume.from_numpy(np.full_like(array, 100), labels.affine, axis4="time")
+    at = (-18, -18, 18)
+    axial = sections(image.slicer[..., 0], at)[0]
+    with opened(image.show(overlay=labels, at=at, window=(0, 200), opacity=1.0)) as browser:
+        for t in (0, 2, 1):
+            browser.value(SLIDE.replace("NAME", "t").replace("VALUE", str(t)))
+            browser.settled()
+            found = shown(browser, axial)
+            there = np.abs(found - default_rgba(t + 1)[:3]).max(axis=-1) < 4
+            # the patient's right, where x of this array begins to run from, is on the left
+            expected = labels[:, :, 9, t].T == t + 1
+            keep = off_the_cross(axial)
+            np.testing.assert_array_equal(there[keep], expected[keep])

@@ -286,3 +286,18 @@ def test_of_few_volumes_nothing_is_said_to_be_usual(tmp_path: Path) -> None:
     report = planted.write(tmp_path / "study").report()
     assert list(report.findings["kind"]) == ["constant"]
     assert "fewer than 8): T1w, seg" in report.html
+
+
+def test_integers_that_float64_cannot_tell_apart_are_not_constant(tmp_path: Path) -> None:
+    planted = Planted()
+    planted.images = [(image.astype("u8") + 2**63, affine) for image, affine in planted.images]
+    assert "constant" not in set(planted.write(tmp_path / "study").report().findings["kind"])
+
+
+def test_images_that_are_nearly_all_background_are_compared_without_a_warning(tmp_path: Path) -> None:
+    planted = Planted()
+    for number, (image, affine) in enumerate(planted.images):
+        sparse = np.zeros_like(image)
+        sparse[5, 6, 4] = 100 + number
+        planted.images[number] = (sparse, affine)
+    assert "constant" not in set(planted.write(tmp_path / "study").report().findings["kind"])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import numpy as np
@@ -87,8 +89,17 @@ def test_it_opens_the_browser_where_there_is_a_screen(uri: str, tmp_path: Path) 
     script.write_text(f'#!/bin/sh\necho "$1" > {asked}\n')
     script.chmod(0o755)
     os.mkfifo(asked)  # reading it waits for the browser
-    with running(uri, DISPLAY=":7", BROWSER=str(script)) as (lines, _):
-        assert asked.read_text().strip() == lines[1].strip()
+    with running(uri, DISPLAY=":7", BROWSER=str(script)) as (lines, process):
+        given, url = asked.read_text().strip(), lines[1].strip()
+        # everyone on the machine sees a browser's arguments, and the address is a secret
+        assert given.startswith("file://")
+        page = Path(urlsplit(given).path)
+        assert (stat.S_IMODE(page.stat().st_mode), stat.S_IMODE(page.parent.stat().st_mode)) == (0o600, 0o700)
+        assert f'content="0; url={url}"' in page.read_text()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert not page.parent.exists()
     with running(uri, "--no-browser", DISPLAY=":7", BROWSER=f"{script}-none") as (_, process):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)

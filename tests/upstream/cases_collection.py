@@ -106,7 +106,6 @@ CASES: dict[str, Case] = {
         ["CT", IDS],
     ),
     "VolumeCollection.write()": lambda g: g.t1w.write(),
-    "VolumeCollection.to_dataset": lambda g: g.t1w.to_dataset(patch_size=(2, 2, 2)),
     "VolumeCollection.append": lambda g: (appended(g).obs_subject_ids, [*SUBJECTS, "sub-09"]),
     "VolumeCollection.append(dicom_dirs=)": lambda g: g.t1w.append(dicom_dirs=[("series", "sub-01")]),
     "VolumeCollection.validate": lambda g: (g.t1w.validate().ok, True),

@@ -1,11 +1,8 @@
-"""Names of writers, ingest and training."""
+"""Names of writers and ingest."""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-
-import pandas as pd
 
 from radiobject import RadiObject, VolumeCollection
 from tests.upstream.ground import SUBJECTS, Case, Ground, imported, subjects_table, voxels
@@ -53,20 +50,9 @@ def pairs(g: Ground) -> list[object]:
     return found
 
 
-def ml(name: str, module: str = "radiobject.ml") -> Case:
-    """`from radiobject.ml import name`."""
-    return lambda g: imported(module, name)
-
-
-def training(name: str, **options: object) -> Case:
-    """A loader of `radiobject.ml` with the study first, as one of the texts has it."""
-    return lambda g: next(iter(imported("radiobject.ml", name)(g.radi, modalities=["T1w"], **options)))
-
-
-def cached(g: Ground) -> object:
-    """One that keeps what it has read."""
-    strategy = imported("radiobject.ml", "CacheStrategy").IN_MEMORY
-    return training("create_training_dataloader", cache_strategy=strategy)(g)
+def ingest(name: str) -> Case:
+    """`from radiobject.ingest import name`."""
+    return lambda g: imported("radiobject.ingest", name)
 
 
 CASES: dict[str, Case] = {
@@ -103,55 +89,7 @@ CASES: dict[str, Case] = {
         [sorted(SUBJECTS), True, imported("radiobject.ingest", "NiftiSource")],
     ),
     **{
-        f"radiobject.ingest.{n}": ml(n, "radiobject.ingest")
+        f"radiobject.ingest.{n}": ingest(n)
         for n in ("detect_format", "resolve_nifti_source", "resolve_image_source", "resolve_dicom_source")
     },
-    "radiobject.ml": lambda g: importlib.import_module("radiobject.ml"),
-    **{
-        n: ml(n)
-        for n in (
-            "LoadingMode",
-            "DatasetConfig",
-            "VolumeCollectionDataset",
-            "SegmentationDataset",
-            "VolumeCollectionSubjectsDataset",
-            "Compose",
-            "create_training_dataloader",
-            "create_validation_dataloader",
-            "create_inference_dataloader",
-            "create_segmentation_dataloader",
-            "CacheStrategy",
-            "PatchVolumeDataset",
-            "GridPatchDataset",
-            "RadiObjectDataset",
-            "MultiModalDataset",
-        )
-    },
-    "create_distributed_dataloader": ml("create_distributed_dataloader", "radiobject.ml.distributed"),
-    "set_epoch": ml("set_epoch", "radiobject.ml.distributed"),
-    "load_labels": ml("load_labels", "radiobject.ml.utils"),
-    "validate_collection_alignment": ml("validate_collection_alignment", "radiobject.ml.utils"),
-    "validate_uniform_shapes": ml("validate_uniform_shapes", "radiobject.ml.utils"),
-    "collect_volume_shapes": ml("collect_volume_shapes", "radiobject.ml.utils"),
-    "worker_init_fn": ml("worker_init_fn", "radiobject.ml.utils"),
-    **{
-        f"radiobject.ml.{n}": lambda g, n=n: imported(f"radiobject.ml.{n}")
-        for n in ("cache", "distributed", "reader", "utils")
-    },
-    "VolumeReader": ml("VolumeReader", "radiobject.ml.reader"),
-    "NoCache, NoOpCache, InMemoryCache, DiskCache": ml("InMemoryCache", "radiobject.ml.cache"),
-    "create_training_dataloader(modalities=)": training("create_training_dataloader"),
-    "create_training_dataloader(cache_strategy=)": cached,
-    "create_training_dataloader(pin_memory=, persistent_workers=)": training(
-        "create_training_dataloader", pin_memory=False, persistent_workers=False
-    ),
-    "create_training_dataloader(labels=)": training(
-        "create_training_dataloader", labels=pd.Series([0, 1, 0], index=SUBJECTS)
-    ),
-    "create_segmentation_dataloader(image_transform=, spatial_transform=)": lambda g: imported(
-        "radiobject.ml", "create_segmentation_dataloader"
-    )(g.t1w, g.radi.seg, patch_size=(2, 2, 2), image_transform=None, spatial_transform=None),
-    "create_segmentation_dataloader(foreground_threshold=, foreground_max_retries=)": lambda g: imported(
-        "radiobject.ml", "create_segmentation_dataloader"
-    )(g.t1w, g.radi.seg, patch_size=(2, 2, 2), foreground_threshold=0.1, foreground_max_retries=5),
 }

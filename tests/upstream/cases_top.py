@@ -103,7 +103,6 @@ CASES: dict[str, Case] = {
             "delete_tiledb_uri",
             "get_config",
             "ImageFormat",
-            "LabelSource",
         )
     },
     **{

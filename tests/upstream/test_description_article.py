@@ -13,7 +13,7 @@ from radiobject import RadiObject, measure
 
 SUBJECTS = ["sub-01", "sub-02", "sub-03"]
 SHAPE = (168, 166, 116)
-LOADERS = pytest.mark.xfail(strict=True, raises=ImportError, reason="issue F: loaders for training")
+TORCHIO = pytest.mark.xfail(strict=True, raises=ImportError, reason="issue F: subjects of TorchIO")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,6 @@ def test_nibabel_decompresses_a_file_for_one_plane(here: Path, radi: RadiObject)
     assert cost["chunks_decoded"] < 8 * 8  # of 6 x 6 x 4
 
 
-@pytest.mark.xfail(strict=True, raises=ImportError, reason="issue F: torchio comes with the loaders")
 def test_torchio_loads_whole_volumes_for_patches(here: Path) -> None:
     import torchio as tio
     from torch.utils.data import DataLoader
@@ -146,9 +145,9 @@ def test_one_ingest_then_reads_of_parts(here: Path) -> None:
     assert np.array_equal(axial, whole[:, :, 50])
 
 
-@LOADERS
 def test_monai_transforms_work_on_batches(radi: RadiObject) -> None:
     from monai.transforms import Compose, NormalizeIntensityd, RandFlipd
+
     from radiobject.ml import create_training_dataloader
 
     transform = Compose(
@@ -163,9 +162,10 @@ def test_monai_transforms_work_on_batches(radi: RadiObject) -> None:
     assert batch["image"].shape[1:] == (1, *SHAPE)
 
 
-@LOADERS
+@TORCHIO
 def test_torchio_queues_take_a_collection(radi: RadiObject) -> None:
     import torchio as tio
+
     from radiobject.ml import VolumeCollectionSubjectsDataset
 
     dataset = VolumeCollectionSubjectsDataset(collections=radi.T1w)

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +70,7 @@ class LocalArray:
 
     def _files(self, *kinds: str) -> Iterator[tuple[str, bytes]]:
         for kind in kinds:
-            for folder, _, files in os.walk(os.path.join(self._folder, kind)):
+            for folder, _, files in os.walk(os.path.join(self._folder, kind), onerror=_raise):
                 for file in sorted(files):
                     path = os.path.join(folder, file)
                     with open(path, "rb") as opened:
@@ -100,6 +100,11 @@ def compressor_of(codec: CompressionConfig, ctx: Any = None) -> Any:
         return None
     kind = engine().ZstdFilter if codec.algorithm == "zstd" else engine().LZ4Filter
     return kind(level=codec.level, ctx=context_for(_HERE) if ctx is None else ctx)
+
+
+def _raise(error: OSError) -> NoReturn:
+    # a folder that was purged is not one without files
+    raise error
 
 
 def _stored_name(name: str) -> str:

@@ -94,7 +94,8 @@ class TileDBHandle:
         block: npt.NDArray[Any] = np.require(found, spec.dtype, ["C", "W", "O", "A"])
         if measuring.active():
             measuring.add("bytes_used", block.nbytes)
-            measuring.add("chunks_decoded", spec.chunks_in(box))
+            measuring.add("chunks_decoded", chunks := spec.chunks_in(box))
+            measuring.add("bytes_decoded", chunks * spec.chunk_bytes)
         return block
 
     def extra(self, name: str) -> bytes:
@@ -131,8 +132,8 @@ class TileDBHandle:
 
     def _opened(self, level: int) -> _Opened:
         found = self._open.get(level)
-        if found is not None and found.pid == os.getpid() and not found.context.worn:
-            return found
+        if found is not None and found.pid == os.getpid() and not found.context.worn and found.array.isopen:
+            return found  # a caller of `native` may have closed it
         path, location = self._level(level).path, self._storage.location
         uri = array_uri(location, f"{self._path}/{path}")
         self._check_files(path)

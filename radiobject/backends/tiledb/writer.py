@@ -10,7 +10,6 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import google_crc32c
 import numpy.typing as npt
 
 from radiobject.backends.base import Level, StoredObject, StoredVolume
@@ -94,7 +93,8 @@ class TileDBWriter:
                     got=f"{total - len(missing)}, the first missing at {next(iter(missing)).start}",
                 )
         for level, array in zip(self._levels, self._arrays, strict=True):
-            self._send(f"{level.path}/", array.rest())
+            with mapped_writing(f"{self._where}/{level.path}"):
+                self._send(f"{level.path}/", array.rest())
         self._send("extras/", self._extras.items())
         manifest = self._manifest({n: (o.bytes, o.crc32c) for n, o in self._objects.items()})
         manifest.check(self._where)
@@ -126,7 +126,7 @@ class TileDBWriter:
     def _send(self, base: str, files: Iterable[tuple[str, bytes]]) -> None:
         for name, data in files:
             self._storage.write(f"{self._path}/{base}{name}", data)
-            stored = StoredObject(base + name, len(data), google_crc32c.value(data))
+            stored = StoredObject.of(base + name, data)
             self._objects[stored.path] = stored
 
     def _close(self, state: str) -> None:

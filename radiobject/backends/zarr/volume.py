@@ -86,7 +86,8 @@ class ZarrHandle:
             block = self._fall_back(level, error).read(box)
         if measuring.active():
             measuring.add("bytes_used", block.nbytes)
-            measuring.add("chunks_decoded", spec.chunks_in(box))
+            measuring.add("chunks_decoded", chunks := spec.chunks_in(box))
+            measuring.add("bytes_decoded", chunks * spec.chunk_bytes)
         return block
 
     def extra(self, name: str) -> bytes:

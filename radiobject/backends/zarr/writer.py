@@ -112,7 +112,7 @@ class ZarrWriter:
 
     def _put(self, key: str, data: bytes) -> None:
         self._storage.write(f"{self._path}/{key}", data)
-        self._objects.append(StoredObject(key, len(data), google_crc32c.value(data)))
+        self._objects.append(StoredObject.of(key, data))
 
     def _expect_open(self) -> None:
         if self._state != "open":

@@ -208,7 +208,7 @@ function said(layer) {
 function readout() {
   const world = transformed(data.affine, state.point);
   const voxel = transformed(data.toVoxel, world).map((v, axis) => inside(Math.round(v), data.voxels[axis]));
-  const where = world.map((v) => v.toFixed(1)).join(", ");
+  const where = world.map((v) => v.toFixed(data.decimals)).join(", ");
   const text = [`(${where}) mm`, `voxel (${voxel.join(", ")})`, ...data.layers.map(said)];
   document.getElementById("readout").textContent = text.join("   ·   ");
 }
@@ -234,7 +234,8 @@ const ruler = element("div", { class: "scale" }, `${bar} mm`);
 
 function roundLength(most) {
   const decade = 10 ** Math.floor(Math.log10(most));
-  return [5, 2, 1].map((n) => n * decade).find((length) => length <= most);
+  // the logarithm of a number just below a power of ten may be that of the power
+  return [5, 2, 1, 0.5].map((n) => Number((n * decade).toPrecision(1))).find((length) => length <= most);
 }
 
 let waiting = false;

@@ -19,6 +19,7 @@ from radiobject.format.commit import Commit
 from radiobject.format.meta import Label, VolumeMeta, row_meta
 from radiobject.geometry.affine import Affine
 from radiobject.model.partners import PARTNER_COLUMNS
+from radiobject.show.units import MM
 from radiobject.writing.statistics import HISTOGRAM_BINS
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ _COLUMNS = (
 _VERSIONS = 10
 _LONG = 20_000
 """Volumes from which on reading takes long enough for a bar."""
-
-_MM = {"um": 1e-3, "m": 1e3}
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -78,7 +77,7 @@ class Geometry:
         ends = np.array(list(np.ndindex(2, 2, 2)))
         voxels = ends * np.maximum(self.shape[:, None, :] - 1, 0)
         places = voxels @ self.affine[:, :3, :3].transpose(0, 2, 1) + self.affine[:, None, :3, 3]
-        scaled: Floats = places * np.array([_MM.get(unit, 1.0) for unit in self.units]).reshape(-1, 1, 1)
+        scaled: Floats = places * np.array([MM.get(unit, 1.0) for unit in self.units]).reshape(-1, 1, 1)
         return scaled
 
 
@@ -245,7 +244,7 @@ def _geometry(rows: pa.Table, units: list[str]) -> Geometry:
         spacing[i], axes[i], signs[i] = found.spacing, found.world_axes, found.signs
         codes[i] = "".join(found.axcodes)
         angles[:, i] = found.obliquity, found.shear
-    scale = np.array([_MM.get(unit, 1.0) for unit in units]).reshape(-1, 1)
+    scale = np.array([MM.get(unit, 1.0) for unit in units]).reshape(-1, 1)
     return Geometry(
         shape=np.stack([_numbers(rows[f"dim_{a}"], 0).astype(np.int64) for a in "xyz"], axis=1),
         more=list(zip(rows["dim_t"].to_pylist(), rows["dim_c"].to_pylist(), strict=True)),

@@ -52,7 +52,9 @@ def intensity_findings(volumes: Volumes) -> list[Finding]:
 
 def _constant(volumes: Volumes) -> Messages:
     low, high = (volumes.intensities.statistics[name] for name in ("min", "max"))
-    return {i: f"every voxel is {low[i]:g}" for i in np.flatnonzero(low == high).tolist()}
+    # limits are float64, in which integers beyond 2**53 that differ may be equal
+    alike = (volumes.intensities.histogram > 0).sum(axis=1) <= 1
+    return {i: f"every voxel is {low[i]:g}" for i in np.flatnonzero((low == high) & alike).tolist()}
 
 
 def _nonfinite(volumes: Volumes) -> Messages:

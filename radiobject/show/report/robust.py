@@ -33,7 +33,7 @@ def distances(values: Floats, least: float) -> Floats:
 
     The modified z-score of Iglewicz and Hoaglin (How to Detect and Handle Outliers, 1993). `least` keeps
     values that are nearly all the same from making every other one far. NaN stays NaN and counts for
-    nothing; with fewer than `FEWEST` numbers all are NaN.
+    nothing; with fewer than `FEWEST` numbers, or without any spread and `least`, all are NaN.
 
     >>> distances(np.array([1.0, 1.1, 0.9, 1.0, 1.05, 0.95, 1.0, 9.0]), 0.1).round(1).tolist()
     [0.0, 1.0, -1.0, 0.0, 0.5, -0.5, 0.0, 80.0]
@@ -43,6 +43,8 @@ def distances(values: Floats, least: float) -> Floats:
         return np.full(values.shape, np.nan)
     median = np.median(known)
     spread: float = max(_CONSISTENT * float(np.median(np.abs(known - median))), least)
+    if spread == 0:
+        return np.full(values.shape, np.nan)
     return np.where(np.isfinite(values), values - median, np.nan) / spread
 
 

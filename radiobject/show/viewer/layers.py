@@ -3,6 +3,7 @@
 Neuroglancer knows no voxel centres: voxel i of a source fills its coordinates from i to i + 1. Those of an
 OME-Zarr image it moves, so that the centre lies at `i + translation / scale`; in an array that this process
 hands to it, the centre lies at `i + 1/2`. `world_transform` takes either to where our affine puts the centre.
+Volumes are in mm here: `units.in_mm` makes them so.
 """
 
 from __future__ import annotations

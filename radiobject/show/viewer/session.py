@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from neuroglancer.viewer_base import ViewerBase
 
 from radiobject.errors import SelectionError
+from radiobject.show.units import in_mm
 from radiobject.show.viewer.layers import label_document, layer_of, source_of
 from radiobject.show.viewer.panels import first_state
 from radiobject.show.viewer.server import ViewerServer
@@ -40,7 +41,8 @@ class ViewerSession:
     def __init__(self, volumes: Mapping[str, Volume], title: str = "", port: int = 0) -> None:
         if not volumes:
             raise SelectionError("view", expected="at least one volume", got="none")
-        sources = {name: source_of(volume) for name, volume in volumes.items()}
+        placed = {name: in_mm(volume) for name, volume in volumes.items()}
+        sources = {name: source_of(volume) for name, volume in placed.items()}
         keys = {name: str(number) for number, name in enumerate(sources)}
         labels = {keys[name]: volume for name, volume in volumes.items() if volume.meta.kind == "label"}
         self.layers, self.title = dict(volumes), title
@@ -60,7 +62,7 @@ class ViewerSession:
         _open.add(self)
         try:
             drawn = {name: layer_of(source, f"{self._data}{keys[name]}/") for name, source in sources.items()}
-            self.viewer.set_state(first_state(volumes, drawn, title))
+            self.viewer.set_state(first_state(placed, drawn, title))
             with self.viewer.config_state.txn() as page:
                 page.show_layer_panel = False  # one list of layers at the side, not one above each panel
         except BaseException:
