@@ -77,7 +77,10 @@ class Filling:
 
     def _allocate(self) -> None:
         cohort, spec = self._recipe.cohort, self._recipe.cohort.spec
-        shapes = [sample_shape(cohort, request) for request in self._requests]
+        if spec.patch_size is None:
+            shapes = [sample_shape(cohort, request) for request in self._requests]
+        else:
+            shapes = [sample_shape(cohort, self._requests[0])] * len(self._requests)
         for key, dtype in cohort.dtypes.items():
             each = [shape[key] for shape in shapes]
             largest = [max(sizes) for sizes in zip(*each, strict=True)]

@@ -301,6 +301,6 @@ def test_labels_move_with_the_time_points_of_the_image(opened: Open) -> None:
             found = shown(browser, axial)
             there = np.abs(found - default_rgba(t + 1)[:3]).max(axis=-1) < 4
             # the patient's right, where x of this array begins to run from, is on the left
-            expected = labels[:, :, 9, t].T == t + 1
+            expected = t + 1 == labels[:, :, 9, t].T
             keep = off_the_cross(axial)
             np.testing.assert_array_equal(there[keep], expected[keep])
