@@ -186,7 +186,8 @@ class RadiObject(StudyView):
     ) -> RadiObject:
         """Add a collection in one commit: one of another study (or its URI), a view, or what a query makes.
 
-        Volumes of a collection are copied with rows and thumbnails; subjects that are new come along.
+        Volumes of a collection are copied with rows, thumbnails and lines of the ledger, to a backend that
+        this study has; subjects that are new come along.
         `radi.add_collection("norm", radi.T1w.lazy().map(fn))` is a derived layer: `obs` names the parent,
         its version and the function. Called again after an append it computes only what is new, and what
         was made by another function or from a parent that was replaced; `resume=True` keeps what an
