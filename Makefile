@@ -20,7 +20,7 @@ demo: $(READY)
 	$(BIN)/radiobject demo
 
 test: $(READY) $(UPSTREAM)
-	$(BIN)/python -m pytest -q -m "not peers"
+	$(BIN)/python -m pytest -q -m "not peers" -n logical --dist loadfile
 
 # Readers outside Python: zarrita.js wants node and npm, Neuroglancer a Chromium (skipped without one).
 test-peers: .venv/.installed-viewer tests/peers/node_modules/.installed
@@ -40,6 +40,7 @@ lint: $(READY)
 bench: $(READY) $(UPSTREAM)
 	$(BIN)/python benchmarks/reads.py
 	$(BIN)/python benchmarks/metadata.py
+	$(BIN)/python benchmarks/backends.py
 
 # The pictures (Chromium must be there), and the site with the notebooks of examples/, run, into build/site.
 docs: .venv/.installed-docs

@@ -35,8 +35,9 @@ def commands(page: Path) -> list[str]:
 def environment(folder: Path) -> dict[str, str]:
     """This interpreter's commands first; temporary studies stay where the test is cleaned up."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    (folder / "tmp").mkdir()
-    return {**os.environ, "PATH": path, "TMPDIR": str(folder / "tmp")}
+    short = folder.parent / "t"  # sockets of worker processes lie there, and their paths may have 107 letters
+    short.mkdir(exist_ok=True)
+    return {**os.environ, "PATH": path, "TMPDIR": str(short)}
 
 
 def name(page: Path) -> str:

@@ -319,12 +319,12 @@ def test_a_part_that_is_gone_at_the_end_is_an_error_and_no_version(radi) -> None
 
 def test_clean_up_takes_nothing_of_an_open_block(radi) -> None:
     storage = radi._study.snapshot.storage
-    litter = Path(radi.uri, "litter")
+    litter = Path(radi.uri, "tables", "litter")
     litter.touch()
     os.utime(litter, (0, 0))
     with radi.transaction() as t:
         t.obs_meta.add_column("n", fill=1)
-        hour_ago = litter.parent.stat().st_mtime - 3600  # the block began, and half an hour later wrote that
+        hour_ago = Path(radi.uri).stat().st_mtime - 3600  # the block began, and half an hour later wrote that
         for key in journals(radi):
             os.utime(Path(radi.uri, key), (hour_ago, hour_ago))
         os.utime(t.obs_meta.files()[0], (hour_ago + 1800, hour_ago + 1800))
