@@ -35,11 +35,20 @@ def settled_order(order: int | None, kind: str, what: str) -> int:
     return 0
 
 
-def grid_like(like: Any) -> Grid:
+_LENGTHS = ("m", "mm", "um")
+
+
+def grid_like(like: Any, unit: str = "mm") -> Grid:
     """Shape (x, y, z) and affine of a volume, of anything with both, or of a pair `(shape, affine)`.
 
-    Raises `GeometryError`.
+    Raises `GeometryError`, also for a volume whose affine is in another unit of length than `unit`.
     """
+    theirs = getattr(getattr(like, "meta", None), "space_unit", unit)
+    if theirs != unit and {theirs, unit} <= set(_LENGTHS):
+        raise GeometryError(
+            "resample(like=)", expected=f"a grid in {unit}, as the volume's own", got=f"one in {theirs}",
+            hint=f"Pass a pair (shape, affine) whose affine is in {unit}.",
+        )  # fmt: skip
     pair = like if isinstance(like, tuple) else (getattr(like, "shape", None), getattr(like, "affine", None))
     try:
         shape, affine = pair

@@ -196,7 +196,10 @@ class Volume(VolumeDoors):
         """
         if (spacing is None) == (like is None):
             raise SelectionError("resample", expected="either spacing= or like=", got=f"{spacing}, {like}")
-        grid = grid_like(like) if spacing is None else grid_spaced(self._cropped(), self.shape, spacing)
+        if spacing is None:
+            grid = grid_like(like, self.meta.space_unit)
+        else:
+            grid = grid_spaced(self._cropped(), self.shape, spacing)
         return self._resampled(grid, order, fill, antialias)
 
     def _resampled(self, grid: Grid, order: int | None, fill: float, antialias: bool) -> Volume:
@@ -319,7 +322,8 @@ class Volume(VolumeDoors):
         size = "x".join(map(str, self.shape))
         spacing = "x".join(f"{s:.3g}" for s in self.spacing)
         name = f" {self.obs_id}" if self.obs_id else ""
-        return f"<Volume{name} {size} {self.dtype} {spacing} mm {''.join(self.axcodes)}>"
+        unit = self._meta.space_unit
+        return f"<Volume{name} {size} {self.dtype} {spacing} {unit} {''.join(self.axcodes)}>"
 
 
 def _place(uri: Any, storage_options: Mapping[str, Any] | None, ctx: Any) -> Place | None:

@@ -369,3 +369,14 @@ def test_read_mm_of_time_has_all_time_points(radi) -> None:
     bold = radi.bold.iloc[0]
     assert bold.read_mm((20, -30, 40), 8.0, spacing=2.0).shape == (4, 4, 4, 3)
     assert bold.slicer[..., 1].read_mm((20, -30, 40), 8.0, spacing=2.0).shape == (4, 4, 4)
+
+
+def test_a_grid_in_another_unit_of_length_is_refused(tmp_path, make_nifti) -> None:
+    (tmp_path / "slide.nii").write_bytes(make_nifti(np.zeros((4, 5, 6), "u1"), fields={"xyzt_units": 3}))
+    slide = Volume.from_nifti(tmp_path / "slide.nii")
+    scan = Volume.from_numpy(np.zeros((4, 5, 6), "u1"), np.diag([2.0, 2.5, 3.0, 1.0]))
+    assert "2x2.5x3 um" in repr(slide)
+    for one, other in ((slide, scan), (scan, slide)):
+        with pytest.raises(GeometryError, match=r"in (um|mm)"):
+            one.resample(like=other)
+    assert slide.resample(like=(scan.shape, slide.affine)).shape == (4, 5, 6)
