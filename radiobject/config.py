@@ -118,10 +118,11 @@ class TileConfig:
 
 @dataclass(frozen=True)
 class CompressionConfig:
-    """Codec of the inner chunks. Presets: "fast" (lz4hc), "archive" (zstd, shuffle), "none".
+    """Codec of the inner chunks. Presets: "fast" (lz4hc), "archive" (zstd), "none".
 
-    `shuffle="auto"` tries both shuffles on a few chunks of each volume and keeps the smaller: bytes win on
-    heads with a quiet background, bits on CT with noise everywhere (benchmarks/reads.py).
+    `shuffle="auto"` tries both shuffles and none on a few chunks of each volume and keeps the smallest: bytes
+    win on heads with a quiet background, bits on CT with noise everywhere, none on few distinct values, such
+    as integers that were scaled to floats (benchmarks/reads.py, benchmarks/backends.py).
     """
 
     algorithm: Literal["lz4hc", "lz4", "zstd", "none"] | Compressor = "lz4hc"
@@ -178,7 +179,7 @@ class CompressionConfig:
 
 _PRESETS = {
     "fast": CompressionConfig(),
-    "archive": CompressionConfig("zstd", 3, "shuffle"),
+    "archive": CompressionConfig("zstd", 3),
     "none": CompressionConfig("none", 0, "noshuffle"),
 }
 
