@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,8 @@ def written(request: pytest.FixtureRequest, served: FileServer) -> Written:
         images["wide"] = voxels_of("i2", (33, 65, 40), 5)
     labels = {"seg": np.arange(13 * 9 * 6, dtype="u1").reshape(13, 9, 6) % 4}
     codec = CompressionConfig.preset(preset)
-    root, name = Path(served.root), f"{preset}-{axis4}"
+    # pytest makes it again when files that use it come to one process one after the other
+    root, name = Path(served.root), f"{preset}-{axis4}-{secrets.token_hex(4)}"
     RadiObject.from_niftis(
         root / name,
         {
