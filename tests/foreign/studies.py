@@ -85,7 +85,7 @@ def written(request: pytest.FixtureRequest, served: FileServer) -> Written:
     labels = {"seg": np.arange(13 * 9 * 6, dtype="u1").reshape(13, 9, 6) % 4}
     codec = CompressionConfig.preset(preset)
     # pytest makes it again when files that use it come to one process one after the other
-    root, name = Path(served.root), f"{preset}-{axis4}-{secrets.token_hex(4)}"
+    root, name = Path(served.root), f"{secrets.token_hex(4)}-{preset}-{axis4}"
     RadiObject.from_niftis(
         root / name,
         {
