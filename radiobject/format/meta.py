@@ -16,6 +16,7 @@ from radiobject.geometry.affine import Affine
 
 __all__ = [
     "FORMAT",
+    "MM",
     "Kind",
     "Label",
     "Scaling",
@@ -25,6 +26,9 @@ __all__ = [
     "row_text",
     "scaled_dtype",
 ]
+
+MM = {"um": 1e-3, "m": 1e3}
+"""Millimetres of a `space_unit`; one that is not here is a millimetre, or taken for one."""
 
 FORMAT = "1.0"
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from radiobject.errors import AlignmentError, SelectionError
 from radiobject.executor import Executor, Progress, progress_bar, run
-from radiobject.format.meta import row_meta
+from radiobject.format.meta import MM, row_meta
 from radiobject.model.collection_view import CollectionView
 from radiobject.model.dataframe import to_pandas
 from radiobject.model.moments import Moments
@@ -25,9 +25,6 @@ __all__ = ["blocks", "label_statistics"]
 
 BLOCK_BYTES = 2**25
 """Most bytes of voxels, image and labels together, that one task holds, unless one chunk is more."""
-
-_MM = {"um": 1e-3, "m": 1e3}
-"""Millimetres in a volume's unit of length, where that is another."""
 
 _GRID = ("obs_id", "dim_x", "dim_y", "dim_z", "dim_t", "dim_c", "affine", "_volume")
 
@@ -131,7 +128,7 @@ def _corners(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.floa
     ends = np.array(list(np.ndindex(2, 2, 2)))
     voxels = ends * (sizes[:, None, :] - 1)
     places = voxels @ affines[:, :3, :3].transpose(0, 2, 1) + affines[:, None, :3, 3]
-    units = [_MM.get(row_meta(text).space_unit, 1.0) for text in rows["_volume"].to_pylist()]
+    units = [MM.get(row_meta(text).space_unit, 1.0) for text in rows["_volume"].to_pylist()]
     return sizes, places * np.array(units, dtype=np.float64).reshape(-1, 1, 1)
 
 
@@ -140,7 +137,7 @@ def _rows(pair: tuple[Volume, Volume], background: bool) -> list[dict[str, Any]]
     found = _measured(image, labels, background=background)
     meta = labels.meta
     names = {label.value: label.name for label in meta.labels}
-    side = _MM.get(meta.space_unit, 1.0)
+    side = MM.get(meta.space_unit, 1.0)
     ml = abs(float(np.linalg.det(meta.affine.matrix[:3, :3]))) * side**3 / 1000
     rows = []
     for at, label in enumerate(found.labels.tolist()):

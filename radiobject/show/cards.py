@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.format.meta import row_meta
+from radiobject.format.meta import MM, row_meta
 from radiobject.model.study import ObsRow, Study
 from radiobject.show.sections import lean_of
-from radiobject.show.units import MM, in_mm
+from radiobject.show.units import in_mm
 
 if TYPE_CHECKING:
     from radiobject.model.collection_view import CollectionView

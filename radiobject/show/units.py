@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from radiobject.errors import MissingObjectError, RadiObjectError, SelectionError
+from radiobject.format.meta import MM
 from radiobject.geometry.affine import Affine
 from radiobject.model.volume import Volume
 
 if TYPE_CHECKING:
     from radiobject.model.voxels import Row
 
-__all__ = ["MM", "decimals", "in_mm", "overlay_in_mm"]
-
-MM = {"um": 1e-3, "m": 1e3}
-"""Millimetres of a `space_unit`; one that is not here is a millimetre, or taken for one."""
+__all__ = ["decimals", "in_mm", "overlay_in_mm"]
 
 _MOST_DECIMALS = 9
 

@@ -16,10 +16,9 @@ from radiobject.errors import GeometryError
 from radiobject.executor import Progress, progress_bar
 from radiobject.format.catalog import Catalog
 from radiobject.format.commit import Commit
-from radiobject.format.meta import Label, VolumeMeta, row_meta
+from radiobject.format.meta import MM, Label, VolumeMeta, row_meta
 from radiobject.geometry.affine import Affine
 from radiobject.model.partners import PARTNER_COLUMNS
-from radiobject.show.units import MM
 from radiobject.writing.statistics import HISTOGRAM_BINS
 
 if TYPE_CHECKING:
