@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         WriteConfig,
         configure,
     )
+    from radiobject.ingest.deidentify import pseudonym
     from radiobject.measuring import measure
     from radiobject.model.collection import VolumeCollection
     from radiobject.model.dataframe import Dataframe
@@ -45,6 +46,7 @@ __all__ = [
     "align",
     "configure",
     "measure",
+    "pseudonym",
 ]
 
 # `import radiobject` must not cost pandas, pyarrow and an engine: each name loads its room when first used.
@@ -58,6 +60,7 @@ _ROOMS = {
     "VolumeCollectionWriter": "model.writers",
     "align": "model.index",
     "measure": "measuring",
+    "pseudonym": "ingest.deidentify",
 }
 
 refuse_other_distribution()

@@ -15,12 +15,12 @@ LEFTOVER = re.compile(r"[^/]+\.[0-9a-f]{16}\.tmp")
 """Names of what `create_file` leaves when it is killed."""
 
 
-def create_file(path: str, data: bytes) -> bool:
+def create_file(path: str, data: bytes, mode: int = 0o644) -> bool:
     """Create a file with these bytes, durably; False when the name is taken."""
     folder = os.path.dirname(path)
     _make_folder(folder)
     temporary = f"{path}.{secrets.token_hex(8)}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

@@ -20,7 +20,6 @@ __all__ = ["ALIASES", "MODULES", "NAMES", "Moved", "known_as", "point_to_modules
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_DICOM = "DICOM comes with a later version; convert to NIfTI until then (dcm2niix)."
 _SAMPLES = "radiobject.ml.VolumeCollectionDataset reads volumes, patches and slices; "
 _CACHES = "Loaders take cache=InMemory(bytes=), cache=Scratch(directory) or cache=CacheStrategy.IN_MEMORY."
 
@@ -32,6 +31,7 @@ ALIASES = {
     "Compressor": "config:Compressor",
     "ConfigurationError": "exceptions:ConfigurationError",
     "EagerQuery": "model.eager:EagerQuery",
+    "ImageFormat": "ingest.mixed:ImageFormat",
     "IngestError": "exceptions:IngestError",
     "LabelSource": "ml.labels:LabelSource",
     "LazyQuery": "model.query:LazyQuery",
@@ -57,7 +57,10 @@ ALIASES = {
 """What `from radiobject import NAME` finds there, and here too -> where it stands. Listed nowhere else."""
 
 _ORIENTATION_TEXT = "Volume.orientation_info is what a volume says of itself."
+_HEADERS = "What headers say stands in the columns of VolumeCollection.obs."
+_KINDS = "Kinds of series are not guessed from file names: name the collections in images={...}."
 _PARALLEL = "Handles serve threads and processes as they are; radiobject.executor.run maps over anything."
+_SERIES = "RadiObject.from_dicoms(uri, folder) finds series by their headers, wherever the files lie."
 _IMAGES = "RadiObject.from_niftis(images={name: files}) takes files as they are and finds out the rest."
 
 NAMES = {
@@ -77,16 +80,21 @@ NAMES = {
     },
     "radiobject.ingest": {
         "detect_format": _IMAGES,
-        "resolve_dicom_source": _DICOM,
+        "resolve_dicom_source": _SERIES,
         "resolve_image_source": _IMAGES,
         "resolve_nifti_source": _IMAGES,
+    },
+    "radiobject.imaging_metadata": {
+        "KNOWN_SERIES_TYPES": _KINDS,
+        "NiftiMetadata": _HEADERS,
+        "extract_nifti_metadata": _HEADERS,
+        "infer_series_type": _KINDS,
     },
     "radiobject.parallel": {
         "WriteResult": _PARALLEL,
         "map_on_threads": _PARALLEL,
     },
     "radiobject.orientation": {
-        "detect_dicom_orientation": _DICOM,
         "metadata_to_orientation_info": _ORIENTATION_TEXT,
         "orientation_info_to_metadata": _ORIENTATION_TEXT,
     },
@@ -97,8 +105,6 @@ MODULES = {
     "ctx": "from radiobject import configure, WriteConfig, ...",
     "data": "radiobject.examples.study(n) and radiobject.examples.cohort(folder) make data to try.",
     "dataframe": "from radiobject import Dataframe; Dataframe.index_columns names the keys.",
-    "imaging_metadata": "What headers say stands in the columns of VolumeCollection.obs; kinds of series are "
-    "not guessed from file names: name the collections in images={...}.",
     "indexing": "from radiobject import Index, align",
     "ml.cache": _CACHES,
     "ml.compat": "from radiobject.ml import Compose",

@@ -5,6 +5,7 @@ Volumes tell it themselves: `Volume.orientation_info`, `Volume.axcodes`, `Volume
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,13 @@ from radiobject.geometry.affine import Affine
 from radiobject.model.orientation import OrientationInfo, nifti_source
 from radiobject.moved import refuse_moved
 
-__all__ = ["OrientationInfo", "detect_nifti_orientation", "is_orientation_valid", "reorient_to_canonical"]
+__all__ = [
+    "OrientationInfo",
+    "detect_dicom_orientation",
+    "detect_nifti_orientation",
+    "is_orientation_valid",
+    "reorient_to_canonical",
+]
 
 _SKEW = 0.01  # degrees: what rounding to float32 leaves of a right angle
 
@@ -36,6 +43,16 @@ def detect_nifti_orientation(image: Any) -> OrientationInfo:
     sform, qform = int(image.header["sform_code"]), int(image.header["qform_code"])
     source = "identity" if np.array_equal(affine.matrix, np.eye(4)) else nifti_source(qform, sform)
     return OrientationInfo.of(affine, source)
+
+
+def detect_dicom_orientation(path: str | os.PathLike[str]) -> OrientationInfo:
+    """The orientation of the one volume in a folder of DICOM files, or in one file, from headers alone.
+
+    Equal to `Volume.from_dicom(path).orientation_info`. Raises from the `SourceError` branch.
+    """
+    from radiobject.ingest.dicom.one import only_volume
+
+    return OrientationInfo.of(only_volume(path).arranged.stack.affine, "dicom_iop")
 
 
 def is_orientation_valid(info: OrientationInfo) -> bool:

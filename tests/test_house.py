@@ -42,10 +42,11 @@ STOREYS = [
         "model.execution", "model.naming", "model.made_rows", "model.deriving",
         "model.collection_view", "model.moments", "model.label_statistics",
         "model.query", "model.eager", "model.collection",
-        "model.adding", "model.removal", "model.view", "model.study_query", "model.radi_object",
+        "model.adding", "model.removal", "model.view", "model.study_query", "model.creating",
+        "model.radi_object",
         "model.collection_writer", "model.writers"],
     ["ingest", "export", "lazy", "show", "ml", "testing", "examples"],
-    ["writers", "", "exceptions", "orientation", "parallel", "streaming", "cli"],
+    ["writers", "", "exceptions", "imaging_metadata", "orientation", "parallel", "streaming", "cli"],
 ]  # fmt: skip
 DOORS = {"ingest", "export", "lazy", "show", "ml", "testing", "examples"}
 
@@ -57,6 +58,7 @@ FRONTS = {
     ("model.doors", "ml"),
     ("model.doors", "show"),
     ("model.volume", "ingest"),
+    ("model.creating", "ingest"),
     ("model.radi_object", "ingest"),
     ("model.collection_writer", "ingest"),
     ("model.collection", "ingest"),
@@ -73,7 +75,15 @@ THIRD_PARTY = {
     "distributed": {"workers"},
     "loky": {"workers"},
     "cloudpickle": {"workers", "model.provenance"},
-    "nibabel": {"ingest.nifti", "ingest.axes", "ingest.caret", "ingest.upstream", "export.nifti", "cli.peer"},
+    "nibabel": {
+        "ingest.nifti",
+        "ingest.axes",
+        "ingest.caret",
+        "ingest.dicom.mosaic",
+        "ingest.upstream",
+        "export.nifti",
+        "cli.peer",
+    },
     "SimpleITK": {"export.sitk"},
     "matplotlib": {"show"},
     "neuroglancer": {"show.viewer"},
@@ -183,6 +193,7 @@ def test_the_public_names_are_these() -> None:
         "align",
         "configure",
         "measure",
+        "pseudonym",
     ]
     assert all(hasattr(radiobject, name) for name in radiobject.__all__)
 

@@ -29,6 +29,7 @@ from radiobject.format.layout import collection_path
 from radiobject.format.rows import select_rows
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction, create_study
+from radiobject.ingest.deidentify import blank_nifti
 from radiobject.ingest.loading import load
 from radiobject.ingest.metadata import as_replacements, join_obs, subject_frame
 from radiobject.ingest.pairs import NiftiSource, discover_nifti_pairs
@@ -44,7 +45,7 @@ from radiobject.ingest.plan import (
     subject_rows,
 )
 from radiobject.ingest.resume import fingerprint, finished_rows
-from radiobject.ingest.sources import Source, resolve
+from radiobject.ingest.sources import Readable, Source, resolve
 from radiobject.location import Location
 from radiobject.moved import refuse_moved
 from radiobject.storage import Storage
@@ -83,6 +84,7 @@ def ingest(
     labels: Any = None,
     axis4: Axis4 = "auto",
     reorient: Reorient = None,
+    deidentify: bool = False,
     write: WriteConfig | None = None,
     errors: Literal["raise", "collect"] = "raise",
     resume: bool = False,
@@ -120,7 +122,9 @@ def ingest(
     kinds, label_names = kinds_of(images, labels, base, sources)
     _check_obs(obs or {}, sources, images, first=base is None)
     name = backend_name(backend, location, base)
-    settings = Settings(kinds, label_names, axis4, oriented(write or current().write, reorient), name)
+    settings = Settings(
+        kinds, label_names, axis4, oriented(write or current().write, reorient), name, deidentify
+    )
     arrays = get_backend(name, location)
     refuse_other_processes(location, executor, persistent=arrays.capabilities.persistent)
     if base is None:
@@ -149,6 +153,7 @@ def ingest(
             source.item, source.name, kinds[source.collection], axis4=axis4,
             labels=label_names.get(source.collection), orientation=target.write.orientation, near=location,
         )  # fmt: skip
+        loaded = blank_nifti(loaded) if deidentify else loaded
         if on_conflict == "update" and held.get(source.obs_id, ("", ""))[1] == loaded.digest:
             return {"_unchanged": True}
         row = write_volume(loaded, source, target)
@@ -292,14 +297,16 @@ def _ledger(sources: Sequence[Source], outcome: _Outcome) -> pa.Table:
                 else "ingested",
                 "source_digest": row and row["source_digest"],
                 "error": failure and failure["error"],
-                "message": failure and _without_folder(failure["message"], s.name),
+                "message": failure and _private(failure["message"], s),
                 "seconds": row and row.get("_seconds"),
             }
         )
     return pa.Table.from_pylist(lines, schema=LEDGER_SCHEMA)
 
 
-def _without_folder(message: str, source: str) -> str:
+def _private(message: str, source: Source) -> str:
     # folders carry names of people and machines; the file's own name is enough to find it
-    folder = os.path.dirname(source)
+    if isinstance(source.item, Readable):
+        return source.item.private(message)
+    folder = os.path.dirname(source.name)
     return message.replace(folder + os.sep, "") if folder else message

@@ -18,7 +18,7 @@ from radiobject.model.study import Study
 from radiobject.writing.frames import to_arrow
 from radiobject.writing.objects import is_object
 
-__all__ = ["append_to_collection", "ingest_collection"]
+__all__ = ["append_to_collection", "ingest_collection", "ingest_dicom_collection"]
 
 
 def ingest_collection(
@@ -60,9 +60,44 @@ def ingest_collection(
     )  # fmt: skip
 
 
-def append_to_collection(study: Study, name: str, sources: Any, obs_meta: Any, **options: Any) -> Snapshot:
+def ingest_dicom_collection(
+    uri: str | os.PathLike[str],
+    dicom_dirs: Any,
+    obs: Any,
+    name: str,
+    *,
+    validate_dimensions: bool,
+    storage_options: Any = None,
+    **options: Any,
+) -> Snapshot:
+    """The new study's first version; see `VolumeCollection.from_dicoms`."""
+    from radiobject.ingest.dicom import ingest_dicoms
+
+    def finish(transaction: Transaction, edit: Edit) -> Snapshot:
+        if validate_dimensions:
+            _check_one_shape(edit, name)
+        return transaction.commit(edit)
+
+    return ingest_dicoms(
+        os.fspath(uri), {name: dicom_dirs}, obs=None if obs is None else {name: obs},
+        storage_options=dict(storage_options or {}), finish=finish, **options,
+    )  # fmt: skip
+
+
+def append_to_collection(
+    study: Study, name: str, sources: Any, dicom_dirs: Any, obs_meta: Any, **options: Any
+) -> Snapshot:
     """The study's next version, with more volumes in a collection; see `VolumeCollection.append`."""
+    if (sources is None) == (dicom_dirs is None):
+        raise MetadataError("append", expected="niftis or dicom_dirs=", got="neither, or both")
     location = study.location
+    if dicom_dirs is not None:
+        from radiobject.ingest.dicom import ingest_dicoms
+
+        return ingest_dicoms(
+            location.uri, {name: dicom_dirs}, obs_meta, base=study.snapshot, finish=study.finish,
+            storage_options=location.options, **options,
+        )  # fmt: skip
     if obs_meta is None:
         known = set(study.subjects.ids())
         sources = list(sources) if isinstance(sources, Iterator) else sources

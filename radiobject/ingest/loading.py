@@ -14,6 +14,7 @@ from radiobject.config import OrientationConfig
 from radiobject.errors import RadiObjectError, SourceError
 from radiobject.format.meta import Kind, Label
 from radiobject.ingest.nifti import read_nifti
+from radiobject.ingest.sources import Readable
 from radiobject.location import Location
 from radiobject.storage import Storage
 from radiobject.writing.loaded import Axis4, Loaded, refuse_float_labels, reoriented
@@ -32,14 +33,13 @@ def load(
     orientation: OrientationConfig | None = None,
     near: Location | None = None,
 ) -> Loaded:
-    """Read a path, a URL, or an object in memory that `from_object` takes.
+    """Read a path, a URL, a `Readable`, or an object in memory that `from_object` takes.
 
     An image that nibabel has open on an unchanged file is read from that file, so that its stored integers
     and header survive. Raises from the `SourceError` branch only.
     """
     try:
-        path = _path_of(item)
-        loaded = from_object(item, name, axis4) if path is None else _from_file(path, kind, axis4, near)
+        loaded = item.load() if isinstance(item, Readable) else _loaded(item, name, kind, axis4, near)
     except RadiObjectError:
         raise
     except Exception as error:
@@ -53,6 +53,11 @@ def load(
     if orientation is not None and orientation.reorient_on_load:
         loaded = reoriented(loaded, orientation)
     return loaded
+
+
+def _loaded(item: Any, name: str, kind: Kind, axis4: Axis4, near: Location | None) -> Loaded:
+    path = _path_of(item)
+    return from_object(item, name, axis4) if path is None else _from_file(path, kind, axis4, near)
 
 
 def _path_of(item: Any) -> str | None:

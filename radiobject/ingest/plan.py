@@ -49,6 +49,7 @@ class Settings:
     axis4: Axis4
     write: WriteConfig
     backend: str
+    deidentify: bool = False
 
 
 def held_volumes(base: Snapshot | None, sources: Sequence[Source]) -> dict[str, tuple[str, str]]:

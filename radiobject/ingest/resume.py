@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from radiobject.ingest.files import pair_names
-from radiobject.ingest.sources import Source
+from radiobject.ingest.sources import Readable, Source
 from radiobject.storage import Storage
 from radiobject.writing.finished import journaled
 from radiobject.writing.objects import is_volume
@@ -22,6 +22,8 @@ def fingerprint(source: Source) -> str | None:
     None where that cannot be told cheaply. Take it before the file is read: one that changes meanwhile must
     look changed to the next run.
     """
+    if isinstance(source.item, Readable):
+        return source.item.fingerprint
     if not isinstance(source.item, str):
         # volumes that are read from elsewhere only when they are written know how to tell
         return getattr(source.item, "fingerprint", None) if is_volume(source.item) else None

@@ -15,9 +15,10 @@ from radiobject.errors import DuplicateIdError, MetadataError, SourceError, Sour
 from radiobject.format.layout import check_collection_name
 from radiobject.location import Location
 from radiobject.storage import Storage
+from radiobject.writing.loaded import Loaded
 from radiobject.writing.objects import is_array_pair, is_object, is_volume, told_apart
 
-__all__ = ["Source", "resolve"]
+__all__ = ["Readable", "Source", "resolve"]
 
 _NIFTI = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
 _WILD = re.compile(r"[*?\[]")
@@ -25,6 +26,28 @@ _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
 _SUBJECT = re.compile(r"^(sub-[A-Za-z0-9]+)(?:_|$)")
 _SESSION = re.compile(r"(?:^|_)ses-([A-Za-z0-9]+)(?:_|$)")
 _RUN = re.compile(r"(?:^|_)run-(\d+)(?:_|$)")
+
+
+class Readable:
+    """A source that reads itself, such as the images of a DICOM series; safe to pickle."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Tells whether it changed between two runs, None where that cannot be told."""
+        raise NotImplementedError
+
+    def load(self) -> Loaded:
+        """The volume in memory. Raises from the `SourceError` branch, or `MissingDependencyError`."""
+        raise NotImplementedError
+
+    def private(self, text: str) -> str:
+        """A text about it, an error's say, as the study may keep it: without what names people."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -85,7 +108,8 @@ def resolve(
             used.add(obs_id)
             session, run = _SESSION.search(stem), _RUN.search(stem)
             said = {"session": session and session[1], "run": run and int(run[1]), **told_apart(entry.item)}
-            name = entry.name or f"{collection}[{number}]"
+            own = entry.item.name if isinstance(entry.item, Readable) else entry.name
+            name = own or f"{collection}[{number}]"
             found.append(Source(collection, subject, obs_id, entry.item, name, **said))
     _check_present(found)
     return found
@@ -127,6 +151,8 @@ def _entries(collection: str, value: Any, near: Location | None) -> Iterable[_En
         if isinstance(item, str | os.PathLike):
             path = os.fspath(item)
             yield _Entry(path, path, *ids)
+        elif isinstance(item, Readable):
+            yield _Entry(item, "", *ids)
         elif is_object(item):
             yield _Entry(item, "", *(ids or [item.obs_subject_id if is_volume(item) else None]))
         else:

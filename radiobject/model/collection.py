@@ -90,6 +90,31 @@ class VolumeCollection(CollectionView):
     from_images = from_niftis
 
     @classmethod
+    def from_dicoms(
+        cls,
+        uri: str | os.PathLike[str],
+        dicom_dirs: Any,
+        obs: Any = None,
+        *,
+        name: str | None = None,
+        validate_dimensions: bool = True,
+        ctx: Any = None,
+        **options: Any,
+    ) -> VolumeCollection:
+        """Create a study with one collection (`name`, "volume" without one) of DICOM files, and open that.
+
+        `dicom_dirs` is a folder, a glob, or a list of paths or of `(path, subject)`; `options` are those of
+        `RadiObject.from_dicoms`, `obs` and `validate_dimensions` those of `from_niftis`.
+        """
+        from radiobject.ingest.collection import ingest_dicom_collection
+
+        context = context_for_new(ctx, uri, options.get("backend"), options.get("storage_options"))
+        snapshot = ingest_dicom_collection(
+            uri, dicom_dirs, obs, name or "volume", validate_dimensions=validate_dimensions, **options
+        )
+        return cls._of(Study(snapshot, context), name or "volume")
+
+    @classmethod
     def from_volumes(
         cls,
         uri: str | os.PathLike[str],
@@ -124,11 +149,13 @@ class VolumeCollection(CollectionView):
             storage_options=storage_options, message=message, ctx=ctx,
         )  # fmt: skip
 
-    def append(self, niftis: Any, obs_meta: Any = None, **options: Any) -> VolumeCollection:
+    def append(
+        self, niftis: Any = None, obs_meta: Any = None, *, dicom_dirs: Any = None, **options: Any
+    ) -> VolumeCollection:
         """Add volumes to this collection, in one commit; it and the study it was taken from then show them.
 
-        `niftis` is what `RadiObject.append` takes for a collection, and `options` are its options. Without
-        `obs_meta` new subjects get a row with no more than their id.
+        `niftis`, or `dicom_dirs`, is what `RadiObject.append` takes for a collection, and `options` are its
+        options. Without `obs_meta` new subjects get a row with no more than their id.
         """
         from radiobject.ingest.collection import append_to_collection
 
@@ -140,7 +167,7 @@ class VolumeCollection(CollectionView):
         if owner is not None:
             owner._refuse_view("append")
             study = owner._study
-        study = study.after(append_to_collection(study, self.name, niftis, obs_meta, **options))
+        study = study.after(append_to_collection(study, self.name, niftis, dicom_dirs, obs_meta, **options))
         if owner is not None:
             owner._show(study)
         self._set(study, self.name, None, owner)

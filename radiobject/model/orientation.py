@@ -23,9 +23,10 @@ _CODES = {348: (252, "hh"), 540: (344, "ii")}
 class OrientationInfo:
     """`axcodes` (the direction in which each array axis grows) and affine of a volume, and their origin.
 
-    `is_canonical`: the axes run to R, A, S. `source`: "nifti_sform", "nifti_qform", "affine" (handed in
-    with the voxels), "nifti_pixdim" (a header with neither transform), "identity" (an affine that a source
-    without orientation would have, too). `confidence` is "unknown" for the last two, else "header".
+    `is_canonical`: the axes run to R, A, S. `source`: "nifti_sform", "nifti_qform", "dicom_iop" (positions
+    and orientation of DICOM slices), "affine" (handed in with the voxels), "nifti_pixdim" (a header with
+    neither transform), "identity" (an affine that a source without orientation would have, too).
+    `confidence` is "unknown" for the last two, else "header".
     """
 
     axcodes: tuple[str, str, str]
@@ -49,7 +50,9 @@ class OrientationInfo:
 def orientation_of(meta: VolumeMeta, stored: Affine, header: bytes | None) -> OrientationInfo:
     """From a volume's meta, the affine of its stored array and, for NIfTI sources, the header."""
     source = "affine"
-    if np.array_equal(stored.matrix, np.eye(4)):
+    if meta.source.format == "dicom":
+        source = "dicom_iop"
+    elif np.array_equal(stored.matrix, np.eye(4)):
         source = "identity"
     elif header is not None and len(header) >= 348:
         order = meta.source.byteorder

@@ -16,20 +16,20 @@ from radiobject.format.tags import create_tag
 from radiobject.model.adding import Addable, added
 from radiobject.model.collection import VolumeCollection
 from radiobject.model.context import context_for_new
-from radiobject.model.copying import Chosen, copy_study, subject_rows
+from radiobject.model.copying import Chosen, copy_study
+from radiobject.model.creating import CreatedStudy
 from radiobject.model.execution import Execution, How
 from radiobject.model.partners import split_subjects
 from radiobject.model.removal import removal
 from radiobject.model.staging import StagedStudy
 from radiobject.model.study import Study
 from radiobject.model.study_query import StudyQuery
-from radiobject.model.view import StudyView
 from radiobject.moved import renamed
 
 __all__ = ["RadiObject"]
 
 
-class RadiObject(StudyView):
+class RadiObject(CreatedStudy):
     """A radiology study: subjects (`obs_meta`) and collections of volumes, at one committed version.
 
     Opening reads one commit. Tables are read when first needed, voxels when a volume is indexed. `uri` is a
@@ -55,101 +55,30 @@ class RadiObject(StudyView):
     ) -> None:
         self._set(Study.at(uri, version, backend, storage_options, ctx), None, None, ())
 
-    @classmethod
-    @renamed(
-        niftis="images={'T1w': [(path, subject), ...]}",
-        image_dir="images={'T1w': folder}",
-        collection_name="images={'T1w': ...}",
-    )
-    def from_niftis(
-        cls,
-        uri: str | os.PathLike[str],
-        images: Mapping[str, Any],
-        obs_meta: Any = None,
-        *,
-        obs: Mapping[str, Any] | None = None,
-        validate_alignment: bool = False,
-        labels: Any = None,
-        axis4: Literal["auto", "time", "channel"] = "auto",
-        reorient: bool | str | Sequence[str] | None = None,
-        write: WriteConfig | None = None,
-        errors: Literal["raise", "collect"] = "raise",
-        resume: bool = False,
-        progress: bool | Progress | None = None,
-        executor: Executor = "threads",
-        workers: int | None = None,
-        message: str = "",
-        backend: str | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-        single_writer: bool = False,
-        ctx: Any = None,
-    ) -> RadiObject:
-        """Create a study from NIfTI files, arrays, images or Volumes, in one commit, and open it.
-
-        Parameters
-        ----------
-        images
-            `{collection: source}`: a glob, a directory, or a list of sources, of `(source, subject)` or of
-            `(source, subject, obs_id)`. A source is a path or URL, a nibabel image, `(array x, y, z[, t],
-            affine)`, a `Volume`, or an xarray DataArray with dims x, y, z and an affine or coordinates.
-        obs_meta
-            DataFrame with `obs_subject_id` and any columns; without it the subjects come from the images.
-        obs
-            `{collection: DataFrame}` with `obs_id` (or `obs_subject_id`) and columns to keep with volumes.
-        validate_alignment
-            Require that every collection has the same subjects.
-        labels
-            Collections that are label maps: a list of names, or `{name: {value: "text"}}`.
-        axis4
-            What a fourth axis is; "auto" believes the header, and refuses when it says nothing.
-        reorient
-            True flips and permutes voxels to the configured order (RAS), axis codes such as "LPS" to that
-            one, False not at all; None does what `write.orientation` says. Nothing is resampled.
-        errors
-            "raise": every source is tried, and if any failed nothing is committed and `IngestError.report`
-            lists them. "collect": the good ones are committed, `radi.ledger` has the rest.
-        resume
-            Keep the volumes that an interrupted run of the same plan has finished.
-        single_writer
-            Needed for a store that cannot let exactly one of two writers win; you promise to be the only one.
-        ctx
-            That of `RadiObject`, for the study that is opened then.
-        """
-        from radiobject.ingest import ingest
-
-        context = context_for_new(ctx, uri, backend, storage_options)
-        snapshot = ingest(
-            os.fspath(uri), images, obs_meta, obs=obs, validate_alignment=validate_alignment, labels=labels,
-            axis4=axis4, reorient=reorient, write=write, errors=errors, resume=resume, progress=progress,
-            executor=executor, workers=workers, message=message, backend=backend,
-            storage_options=dict(storage_options or {}), single_writer=single_writer,
-        )  # fmt: skip
-        return cls._of(Study(snapshot, context))
-
-    from_images = from_niftis
-
     @renamed(niftis="images={'T1w': [(path, subject), ...]}")
     def append(
         self,
-        images: Mapping[str, Any],
+        images: Mapping[str, Any] | None = None,
         obs_meta: Any = None,
         *,
+        dicom_dirs: Any = None,
         on_conflict: Literal["error", "skip", "update", "replace"] = "error",
         **options: Any,
     ) -> RadiObject:
         """Add volumes to this study in one commit; this handle then shows the new version.
 
-        `obs_meta` needs a row for every new subject; a row for a known one must equal what is stored. An
-        obs_id that the study holds is an error, or is skipped, replaced, or replaced only when its source
-        changed ("update"). `options` are those of `from_niftis`.
+        `images` are those of `from_images`, NIfTI or DICOM; `dicom_dirs` those of `from_dicoms`, where
+        collections need no name. `obs_meta` needs a row for every new subject of NIfTI; a row for a known one
+        must equal what is stored. An obs_id that the study holds is an error, or is skipped, replaced, or
+        replaced only when its source changed ("update"). `options` are those of these methods.
         """
-        from radiobject.ingest import ingest
+        from radiobject.ingest.mixed import ingest_images
 
         self._refuse_view("append")
         location = self._study.location
-        snapshot = ingest(
-            location.uri, images, obs_meta, base=self._study.snapshot, on_conflict=on_conflict,
-            storage_options=location.options, finish=self._study.finish, **options,
+        snapshot = ingest_images(
+            location.uri, images, obs_meta, dicom_dirs=dicom_dirs, base=self._study.snapshot,
+            on_conflict=on_conflict, storage_options=location.options, finish=self._study.finish, **options,
         )  # fmt: skip
         self._set(self._study.after(snapshot), None, None, ())
         return self
@@ -283,69 +212,6 @@ class RadiObject(StudyView):
 
     to_radi_object = write
     materialize = renamed(streaming="write(uri): volumes are always copied one by one")(write)
-
-    @classmethod
-    def from_collections(
-        cls,
-        uri: str | os.PathLike[str],
-        collections: Mapping[str, VolumeCollection | str | os.PathLike[str]],
-        obs_meta: Any = None,
-        *,
-        backend: str | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-        executor: Executor = "threads",
-        workers: int | None = None,
-        progress: bool | Progress | None = None,
-        message: str = "",
-        ctx: Any = None,
-    ) -> RadiObject:
-        """A study made of collections, views or their URIs, from one study or several; volumes are copied.
-
-        Subjects of the same id are one subject. Their rows are those of `obs_meta`, or of their studies.
-        Raises `MetadataError` when two studies say different things of one, or `obs_meta` has no row for one.
-        """
-        taken = {
-            name: c if isinstance(c, VolumeCollection) else VolumeCollection(c)
-            for name, c in collections.items()
-        }
-        context = context_for_new(ctx, uri, backend, storage_options, [c.backend for c in taken.values()])
-        chosen = [Chosen(name, c._study, c.name, c._rows()) for name, c in taken.items()]
-        people = subject_rows([(c._study, c.subjects.to_list()) for c in taken.values()], obs_meta)
-        snapshot = copy_study(
-            os.fspath(uri), chosen, people, backend=backend, storage_options=dict(storage_options or {}),
-            executor=executor, workers=workers, progress=progress, message=message,
-        )  # fmt: skip
-        return cls._of(Study(snapshot, context))
-
-    from_volume_collections = from_collections
-
-    @classmethod
-    def from_upstream(
-        cls,
-        source: str | os.PathLike[str],
-        uri: str | os.PathLike[str],
-        *,
-        source_options: Mapping[str, Any] | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> RadiObject:
-        """Import what the TileDB-based package wrote at `source`, a study or one collection, in one commit.
-
-        Volumes belong to rows by the id that their array holds, never by position. What was repaired, and
-        what is lost there, stands in `ledger`, with outcome "repaired" or "noted". `options` are backend=,
-        labels=, write=, errors=, resume=, executor=, workers=, progress=, message= of `from_niftis`;
-        `source_options` are the storage options of the source, a local disk or S3.
-
-        Raises `IngestError` for what has no row or no voxels, unless errors="collect" leaves it out; and
-        `StudyNotFoundError`, or `FormatError` for what is no study of that package.
-        """
-        from radiobject.ingest.upstream import import_study
-
-        snapshot = import_study(
-            os.fspath(source), os.fspath(uri), source_options=source_options,
-            storage_options=storage_options, **options,
-        )  # fmt: skip
-        return cls._of(Study(snapshot))
 
     @contextmanager
     def transaction(self, message: str = "") -> Iterator[RadiObject]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +143,37 @@ class Volume(VolumeDoors):
         name = os.fspath(source) if named else type(source).__name__
         loaded = load(source, name, kind, axis4=axis4, orientation=settings.orientation, near=near)
         return cls._kept(loaded, kind, place, settings)
+
+    @classmethod
+    def from_dicom(
+        cls,
+        source: str | os.PathLike[str],
+        uri: Any = None,
+        *,
+        part: str | None = None,
+        irregular: Literal["error", "keep"] = "error",
+        kind: Kind = "image",
+        reorient: Reorient = None,
+        write: WriteConfig | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        ctx: Any = None,
+    ) -> Volume:
+        """The one volume in a folder of DICOM files, a glob or a file: in memory, or written to a free `uri`.
+
+        Of several, the one whose name (`series 3 m (...)`, listed in the error) has `part` in it. Of the
+        headers only geometry, scaling and display range are kept. `irregular` and `reorient` are those of
+        `RadiObject.from_dicoms`. `from_dicom(uri, source)` is taken too, where `source` is there and `uri`
+        is not. Raises from the `SourceError` branch, and `StudyExistsError` for a `uri` that is taken.
+        """
+        from radiobject.ingest.dicom.one import only_volume
+        from radiobject.ingest.loading import load
+
+        if uri is not None and not os.path.exists(source) and os.path.exists(uri):
+            source, uri = uri, source  # the order that the TileDB-based package has
+        place = _place(uri, storage_options, ctx)
+        settings = oriented(write or current().write, reorient)
+        item = only_volume(source, part, irregular)
+        return cls._kept(load(item, item.name, kind, orientation=settings.orientation), kind, place, settings)
 
     @classmethod
     def _kept(cls, loaded: Loaded, kind: Kind, place: Place | None, write: WriteConfig) -> Volume:

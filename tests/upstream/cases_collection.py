@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 import radiobject
 from radiobject import RadiObject, Volume, VolumeCollection
-from tests.upstream.ground import AFFINE, SUBJECTS, Case, Ground, voxels
+from tests.upstream.ground import AFFINE, KEY, SUBJECTS, Case, Ground, voxels
 
 IDS = [f"{s}_T1w" for s in SUBJECTS]
 
@@ -107,7 +107,10 @@ CASES: dict[str, Case] = {
     ),
     "VolumeCollection.write()": lambda g: g.t1w.write(),
     "VolumeCollection.append": lambda g: (appended(g).obs_subject_ids, [*SUBJECTS, "sub-09"]),
-    "VolumeCollection.append(dicom_dirs=)": lambda g: g.t1w.append(dicom_dirs=[("series", "sub-01")]),
+    "VolumeCollection.append(dicom_dirs=)": lambda g: (
+        g.own().T1w.append(dicom_dirs=[(g.series(), "sub-09")], deid_key=KEY).obs_ids[-1],
+        "sub-09_T1w",
+    ),
     "VolumeCollection.validate": lambda g: (g.t1w.validate().ok, True),
     "VolumeCollection.copy": lambda g: (g.t1w.head(2).copy(), g.t1w.head(2)),
     "VolumeCollection.from_niftis": lambda g: (
@@ -126,7 +129,10 @@ CASES: dict[str, Case] = {
         len(VolumeCollection.from_niftis(g.new(), listed(g), valid_subject_ids=SUBJECTS, name="T1w")),
         3,
     ),
-    "VolumeCollection.from_dicoms": lambda g: VolumeCollection.from_dicoms(g.new(), [("series", "sub-01")]),
+    "VolumeCollection.from_dicoms": lambda g: (
+        VolumeCollection.from_dicoms(g.new(), [(g.series(), "sub-01")], deid_key=KEY)[0].to_numpy(),
+        Volume.from_dicom(g.series()).to_numpy(),
+    ),
     "VolumeCollection.from_volumes": lambda g: (
         VolumeCollection.from_volumes(
             g.new(),

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from radiobject import RadiObject
-from tests.upstream.ground import SUBJECTS, Case, Ground, subjects_table
+from radiobject import RadiObject, Volume
+from tests.upstream.ground import KEY, SUBJECTS, Case, Ground, subjects_table
 
 NEW = pd.DataFrame({"obs_subject_id": ["sub-09"], "age": [30], "dx": ["healthy"]})
 
@@ -107,7 +107,10 @@ CASES: dict[str, Case] = {
     "RadiObject.describe": lambda g: (list(g.radi.describe().index), ["T1w", "seg"]),
     "RadiObject.append": lambda g: (appended(g).T1w.obs_ids[-1], "sub-09_T1w"),
     "RadiObject.append(niftis=)": lambda g: g.radi.append(niftis=[(g.images, "sub-01")]),
-    "RadiObject.append(dicom_dirs=)": lambda g: g.own().append(dicom_dirs=[("series", "sub-01")]),
+    "RadiObject.append(dicom_dirs=)": lambda g: (
+        g.own().append(dicom_dirs=[(g.series(), "sub-01")], deid_key=KEY).collection("CT").obs_ids,
+        ["sub-01_CT"],
+    ),
     "RadiObject.rename_collection": lambda g: (renamed(g).collection_names, ("flair", "seg")),
     "RadiObject.add_collection": extended,
     "RadiObject.validate": lambda g: (g.radi.validate().ok, True),
@@ -120,7 +123,10 @@ CASES: dict[str, Case] = {
         from_images(g, "a", reorient=True).CT.iloc[0].axcodes,
         ("R", "A", "S"),
     ),
-    "RadiObject.from_images(format_hint=)": lambda g: from_images(g, "a", format_hint="nifti"),
+    "RadiObject.from_images(format_hint=)": lambda g: (
+        from_images(g, "a", format_hint={"CT": "nifti"}),
+        from_images(g, "b"),
+    ),
     "RadiObject.from_niftis": lambda g: (
         RadiObject.from_niftis(uri=g.new(), images={"CT": g.images}, obs_meta=subjects_table()).CT.obs_ids,
         ["sub-01_CT", "sub-02_CT", "sub-03_CT"],
@@ -130,7 +136,10 @@ CASES: dict[str, Case] = {
     "RadiObject.from_niftis(collection_name=)": lambda g: RadiObject.from_niftis(
         g.new(), images={"CT": g.images}, collection_name="CT"
     ),
-    "RadiObject.from_dicoms": lambda g: RadiObject.from_dicoms(g.new(), dicom_dirs=[("series", "sub-01")]),
+    "RadiObject.from_dicoms": lambda g: (
+        RadiObject.from_dicoms(g.new(), dicom_dirs=[(g.series(), "sub-01")], deid_key=KEY).CT[0].to_numpy(),
+        Volume.from_dicom(g.series()).to_numpy(),
+    ),
     "RadiObject.from_collections": lambda g: (
         RadiObject.from_collections(
             g.new("a"), {"T1w": g.t1w, "mask": f"{g.uri}#seg"}, obs_meta=subjects_table()

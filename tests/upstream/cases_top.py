@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import radiobject
 from radiobject import config, errors
 from radiobject.location import Location
 from radiobject.model import eager, names, query, study_query
-from tests.upstream.ground import Case, imported
+from tests.upstream.ground import Case, Ground, imported
 
 
 def top(name: str, ours: object) -> Case:
@@ -47,6 +49,12 @@ def after_configure(**settings: object) -> object:
 
 ZSTD = config.CompressionConfig("zstd", 3)
 TILE = config.TileConfig(config.SliceOrientation.AXIAL)
+
+
+def series_metadata(g: Ground) -> Any:
+    """What the headers of a series say."""
+    return imported("radiobject.imaging_metadata", "extract_dicom_metadata")(g.series())
+
 
 CASES: dict[str, Case] = {
     **{
@@ -102,7 +110,6 @@ CASES: dict[str, Case] = {
             "S3Stats",
             "delete_tiledb_uri",
             "get_config",
-            "ImageFormat",
         )
     },
     **{
@@ -111,7 +118,6 @@ CASES: dict[str, Case] = {
             "ctx",
             "data",
             "dataframe",
-            "imaging_metadata",
             "indexing",
             "query",
             "radi_object",
@@ -121,6 +127,22 @@ CASES: dict[str, Case] = {
             "volume_collection",
         )
     },
+    "ImageFormat": lambda g: (
+        [f.value for f in imported("radiobject", "ImageFormat")],
+        ["nifti", "dicom"],
+    ),
+    "radiobject.imaging_metadata": lambda g: (
+        imported("radiobject.imaging_metadata").__all__,
+        ["DicomMetadata", "extract_dicom_metadata"],
+    ),
+    "radiobject.imaging_metadata.DicomMetadata": lambda g: (
+        type(series_metadata(g)),
+        imported("radiobject.imaging_metadata", "DicomMetadata"),
+    ),
+    "radiobject.imaging_metadata.extract_dicom_metadata": lambda g: (
+        [series_metadata(g).dimensions, series_metadata(g).voxel_spacing, series_metadata(g).kvp],
+        [(4, 5, 3), (0.75, 0.5, 2.5), 120],
+    ),
     "map_on_threads": gone("map_on_threads", "radiobject.parallel"),
     "WriteResult": gone("WriteResult", "radiobject.parallel"),
     **{
@@ -141,8 +163,6 @@ CASES: dict[str, Case] = {
             "infer_series_type",
             "NiftiMetadata",
             "extract_nifti_metadata",
-            "DicomMetadata",
-            "extract_dicom_metadata",
         )
     },
     "get_radiobject_config": lambda g: (radiobject.get_radiobject_config(), config.current()),

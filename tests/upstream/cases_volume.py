@@ -81,7 +81,10 @@ CASES: dict[str, Case] = {
         Volume.from_nifti(g.new("a.ome.zarr"), f"{g.images}/sub-01.nii.gz", reorient=True).axcodes,
         ("R", "A", "S"),
     ),
-    "Volume.from_dicom": lambda g: Volume.from_dicom(g.new(), "series"),
+    "Volume.from_dicom": lambda g: (
+        [(made := Volume.from_dicom(g.new(), g.series())).affine.tolist(), made.to_numpy()[0, 0].tolist()],
+        [[[-0.75, 0, 0, -1], [0, -0.5, 0, -2], [0, 0, 2.5, 0], [0, 0, 0, 1]], [0, 100, 200]],
+    ),
     "VOXELS_ATTR": lambda g: imported("radiobject.volume", "VOXELS_ATTR"),
     "OrientationInfo": lambda g: (
         type(g.volume.orientation_info),
@@ -110,7 +113,10 @@ CASES: dict[str, Case] = {
     "metadata_to_orientation_info": lambda g: imported(
         "radiobject.orientation", "metadata_to_orientation_info"
     ),
-    "detect_dicom_orientation": lambda g: imported("radiobject.orientation", "detect_dicom_orientation"),
+    "detect_dicom_orientation": lambda g: (
+        imported("radiobject.orientation", "detect_dicom_orientation")(g.series()),
+        Volume.from_dicom(g.series()).orientation_info,
+    ),
     "Dataframe(uri)": lambda g: Dataframe(f"{g.uri}/obs_meta"),
     "Dataframe.shape": lambda g: (g.radi.obs_meta.shape, (3, 3)),
     "Dataframe.index_columns": lambda g: (

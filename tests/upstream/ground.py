@@ -13,8 +13,12 @@ import numpy as np
 import pandas as pd
 
 from radiobject import Index, RadiObject, Volume, VolumeCollection
+from tests.upstream.series import write_series
 
 SUBJECTS = ["sub-03", "sub-01", "sub-02"]
+KEY = "00" * 32
+"""A de-identification key for tests."""
+
 AFFINE = np.diag([-2.0, 2.0, 3.0, 1.0])
 
 
@@ -37,6 +41,11 @@ class Ground:
     study: Path
     files: Path
     folder: Path
+
+    def series(self) -> Path:
+        """A folder with a DICOM series of 4x5x3 voxels, written when first asked for."""
+        folder = self.folder / "series"
+        return folder if folder.exists() else write_series(folder)
 
     @property
     def uri(self) -> str:

@@ -25,7 +25,7 @@ from tests.upstream.ground import Case, Ground, make_ground, plain
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "moving-from-upstream.md"
 MODULES = (cases_top, cases_contexts, cases_study, cases_collection, cases_volume, cases_rest, cases_training)
 CASES: dict[str, Case] = {name: case for module in MODULES for name, case in module.CASES.items()}
-ISSUES = {"D": "DICOM", "F": "training"}
+ISSUES = {"F": "training"}
 
 
 @dataclass(frozen=True)

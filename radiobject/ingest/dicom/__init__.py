@@ -1,0 +1,153 @@
+"""DICOM: folders of files -> headers -> volumes and labels -> the rows of an ingest.
+
+What pydicom parses is read from raw elements (`headers`), one frame at a time (`single`, `enhanced`,
+`mosaic`), sorted into volumes (`series`, `geometry`) and decoded only when a volume is written (`volume`,
+`pixels`). SEG and RTSTRUCT become label volumes. `docs/dicom-cases.md` shows what becomes of real series.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from radiobject.errors import ConfigError, IngestError, SourceNotFoundError
+from radiobject.executor import Executor, Progress
+from radiobject.format.catalog import Snapshot
+from radiobject.format.changes import Edit
+from radiobject.format.schema import LEDGER_SCHEMA
+from radiobject.format.transaction import Transaction
+from radiobject.ingest import ingest
+from radiobject.ingest.deidentify import Deidentifier, find_key
+from radiobject.ingest.dicom.finding import Findings, entries_of, find
+from radiobject.ingest.dicom.rows import Row, named, refuse_other_key, table_of_rows
+from radiobject.ingest.dicom.series import Irregular
+
+__all__ = ["ingest_dicoms"]
+
+_log = logging.getLogger(__name__)
+
+
+def ingest_dicoms(
+    uri: str,
+    images: Any,
+    obs_meta: Any = None,
+    *,
+    obs: Mapping[str, Any] | None = None,
+    base: Snapshot | None = None,
+    labels: Any = None,
+    others: Mapping[str, Any] | None = None,
+    deidentify: bool = True,
+    deid_key: str | bytes | os.PathLike[str] | None = None,
+    deid_map: Any = None,
+    keep_phi: str | Iterable[str] = (),
+    irregular: Irregular = "error",
+    deidentify_others: bool = False,
+    errors: Literal["raise", "collect"] = "raise",
+    executor: Executor = "threads",
+    workers: int | None = None,
+    progress: bool | Progress | None = None,
+    finish: Callable[[Transaction, Edit], Snapshot] = Transaction.commit,
+    **options: Any,
+) -> Snapshot:
+    """Write every volume that the folders hold and commit them together; see `RadiObject.from_dicoms`.
+
+    `others` are collections of NIfTI that join them; `deidentify_others` blanks their headers.
+    """
+    if irregular not in ("error", "keep"):
+        raise ConfigError("irregular=", expected="'error' or 'keep'", got=repr(irregular))
+    deid = _deidentifier(deidentify, deid_key, deid_map, keep_phi)
+    if deid is not None and base is not None:
+        refuse_other_key(deid, base)
+    entries = entries_of(images, labels)
+    # headers are read in Python: threads would only take turns
+    reading = "serial" if executor == "threads" else executor
+    keep = keep_phi if deid is None else ()
+    found = find(
+        entries, deid, irregular=irregular, keep_phi=keep, executor=reading, workers=workers,
+        progress=progress,
+    )  # fmt: skip
+    _tell(found)
+    if found.damaged and errors == "raise":
+        raise _damage(uri, found)
+    if not found.rows:
+        places = ", ".join(dict.fromkeys(e.place for e in entries))
+        raise SourceNotFoundError(places, expected="images that make a volume", got=found.told() or "none")
+    named(found.rows, base)
+    chosen, kinds = _by_collection(found.rows, images, labels)
+
+    def with_ledger(transaction: Transaction, edit: Edit) -> Snapshot:
+        lines = _ledger(found)
+        edit.ledger = lines if edit.ledger is None else pa.concat_tables([edit.ledger, lines])
+        return finish(transaction, edit)
+
+    if base is not None and obs_meta is None:
+        held = set(base.table("obs_meta").ids())
+        new = list(dict.fromkeys(r.obs_subject_id for r in found.rows if r.obs_subject_id not in held))
+        obs_meta = {"obs_subject_id": new} if new else None
+    tables = {name: table_of_rows(rows, name, (obs or {}).get(name)) for name, rows in chosen.items()}
+    sources = {name: [(r.item, r.obs_subject_id, r.obs_id) for r in rows] for name, rows in chosen.items()}
+    return ingest(
+        uri, {**sources, **(others or {})}, obs_meta, obs={**(obs or {}), **tables}, base=base, labels=kinds,
+        deidentify=deidentify_others, errors=errors, executor=executor, workers=workers, progress=progress,
+        finish=with_ledger, **options,
+    )  # fmt: skip
+
+
+def _deidentifier(deidentify: bool, key: Any, crosswalk: Any, keep_phi: Any) -> Deidentifier | None:
+    if deidentify:
+        return Deidentifier(find_key(key), keep_phi=keep_phi, deid_map=crosswalk)
+    if key is not None or crosswalk is not None:
+        raise ConfigError("deidentify=False", expected="neither deid_key= nor deid_map=", got="one of them")
+    return None
+
+
+def _tell(found: Findings) -> None:
+    if text := found.told():
+        _log.warning("%s", text)
+    for warning, count in found.warned.items():
+        _log.warning("%d volumes: %s", count, warning)
+    for path, error in found.damaged.items():
+        _log.warning("%s is left out: %s", path, error)
+
+
+def _damage(uri: str, found: Findings) -> IngestError:
+    """A file that cannot be read may be a slice of any volume: none of them can be trusted to be whole."""
+    empty = {"obs_subject_id": "", "obs_id": "", "collection": ""}
+    report = [
+        {"source": path, **empty, "error": type(error).__name__, "message": str(error)}
+        for path, error in sorted(found.damaged.items())
+    ]
+    lines = "\n".join(f"  {row['error']}: {row['message']}" for row in report[:10])
+    more = f"\n  ... and {len(report) - 10} more in .report" if len(report) > 10 else ""
+    return IngestError(
+        f"{uri}: {len(report)} files cannot be read, nothing was committed\n{lines}{more}\n",
+        report,
+        hint='Fetch them again or take them away, or pass errors="collect" to ingest the rest.',
+    )
+
+
+def _by_collection(rows: Sequence[Row], images: Any, labels: Any) -> tuple[dict[str, list[Row]], Any]:
+    """Rows by collection, those of `images` first and in its order; and `labels` for the ingest."""
+    order = list(images) if isinstance(images, Mapping) else []
+    chosen: dict[str, list[Row]] = {name: [] for name in order}
+    for row in rows:
+        chosen.setdefault(row.collection, []).append(row)
+    chosen = {name: of for name, of in chosen.items() if of}
+    if isinstance(images, Mapping) or labels is not None:
+        return chosen, labels
+    return chosen, [name for name in chosen if name in ("SEG", "RTSTRUCT")]
+
+
+def _ledger(found: Findings) -> pa.Table:
+    """Lines for what became no volume. Paths may name people: only counts are kept."""
+    lines = [("noted", "SkippedFiles", f"{count} of the files: {reason}") for reason, count in found.skipped.items()]
+    if found.damaged:
+        lines.append(("failed", "SourceCorruptError", f"{len(found.damaged)} files cannot be read"))
+    empty = {"obs_subject_id": "", "obs_id": "", "collection": ""}
+    return pa.Table.from_pylist(
+        [{**empty, "outcome": o, "error": e, "message": m} for o, e, m in lines], schema=LEDGER_SCHEMA
+    )

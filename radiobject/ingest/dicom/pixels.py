@@ -1,0 +1,142 @@
+"""Pixels: the stored values of files, decoded into the slices of a volume."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import dcmread
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import UID
+
+from radiobject.errors import (
+    MissingDependencyError,
+    RadiObjectError,
+    SourceCorruptError,
+    SourceError,
+    SourceUnsupportedError,
+)
+from radiobject.ingest.dicom.frames import Pixels
+from radiobject.ingest.dicom.mosaic import tile_shape
+
+__all__ = ["dtype_of", "read_frames"]
+
+Array = npt.NDArray[Any]
+
+
+def dtype_of(pixels: Pixels) -> np.dtype[Any]:
+    """The type that a file's values have, in the byte order of this machine."""
+    kind = "f" if pixels.floating else "i" if pixels.signed else "u"
+    return np.dtype(f"{kind}{pixels.bits_allocated // 8}")
+
+
+def read_frames(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
+    """Decode frames of a file, by number, each into a C-contiguous array (rows, columns) of `dtype_of`.
+
+    Bits above BitsStored are no part of a value (PS3.5 8.1.1): they once held overlays.
+
+    Raises `SourceCorruptError` for bytes that do not decode to what the header says,
+    `MissingDependencyError` with the pip line where a decoder is missing.
+    """
+    if pixels.tiles:
+        _read_sheet(path, pixels, into)
+        return
+    if pixels.native:
+        _read_native(path, pixels, into)
+    else:
+        for number, frame in _decoded(path, pixels, sorted(into)):
+            np.copyto(into[number], frame)
+    for frame in into.values():
+        _keep_stored_bits(frame, pixels)
+
+
+def _read_sheet(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
+    sheet = np.empty((pixels.rows, pixels.columns), dtype_of(pixels))
+    read_frames(path, replace(pixels, tiles=0), {0: sheet})
+    rows, columns = tile_shape(pixels, path)
+    for number, frame in into.items():
+        down, right = divmod(number, pixels.columns // columns)
+        np.copyto(frame, sheet[down * rows : (down + 1) * rows, right * columns : (right + 1) * columns])
+
+
+def _read_native(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
+    try:
+        with open(path, "rb") as file:
+            for number in sorted(into):
+                frame = into[number]
+                file.seek(pixels.offset + number * frame.nbytes)
+                if (found := file.readinto(frame.data)) != frame.nbytes:
+                    raise SourceCorruptError(
+                        path, expected=f"{frame.nbytes:,} bytes of pixels", got=f"{found:,}",
+                        hint="The file was cut short; fetch it again.",
+                    )  # fmt: skip
+                if sys.byteorder == "big":
+                    frame.byteswap(inplace=True)
+    except OSError as error:
+        raise SourceError(path, expected="a readable file", got=f"{type(error).__name__}: {error}") from error
+
+
+def _keep_stored_bits(frame: Array, pixels: Pixels) -> None:
+    spare = 0 if pixels.floating else pixels.bits_allocated - pixels.bits_stored
+    if spare:
+        # up and down again: what lies above goes, and the sign is that of the highest stored bit
+        np.left_shift(frame, spare, out=frame)
+        np.right_shift(frame, spare, out=frame)
+
+
+def _decoded(path: str, pixels: Pixels, numbers: Sequence[int]) -> Iterator[tuple[int, Array]]:
+    name = UID(pixels.syntax).name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if UID(pixels.syntax).is_deflated:
+                whole = dcmread(path).pixel_array.reshape(pixels.frames, pixels.rows, pixels.columns)
+                decoded: Iterable[Array] = (whole[n] for n in numbers)
+            else:
+                _check_decoder(path, pixels)
+                decoded = iter_pixels(path, indices=numbers, raw=True)
+            for number, frame in zip(numbers, decoded, strict=True):
+                if frame.shape != (pixels.rows, pixels.columns):
+                    raise SourceCorruptError(
+                        path, expected=f"{pixels.rows} x {pixels.columns} pixels", got=str(frame.shape)
+                    )
+                yield number, _as_stored(frame, pixels, path)
+        except RadiObjectError:
+            raise
+        except Exception as error:  # decoders raise what the bytes bring about
+            raise SourceCorruptError(
+                path, expected=f"pixels of {name}", got=f"{type(error).__name__}: {error}"
+            ) from error
+
+
+def _check_decoder(path: str, pixels: Pixels) -> None:
+    try:
+        decoder = get_decoder(pixels.syntax)
+    except NotImplementedError as error:
+        raise SourceUnsupportedError(
+            path, expected="a syntax that can be decoded", got=UID(pixels.syntax).name
+        ) from error
+    if not decoder.is_available:
+        raise MissingDependencyError(
+            f"{path} is {UID(pixels.syntax).name}, which needs a decoder",
+            hint='pip install "radiobject-zarr[dicom]"',
+        )
+
+
+def _as_stored(frame: Array, pixels: Pixels, path: str) -> Array:
+    """A decoded frame in the type that the header says; some decoders return a wider or unsigned one."""
+    wanted = dtype_of(pixels)
+    if frame.dtype == wanted:
+        return frame
+    if frame.dtype.itemsize == wanted.itemsize and frame.dtype.kind in "iu":
+        return frame.view(wanted)
+    found = frame.astype(wanted)
+    if not np.array_equal(found, frame):
+        raise SourceCorruptError(path, expected=f"values of {wanted}", got=f"{frame.dtype} beyond its range")
+    return found

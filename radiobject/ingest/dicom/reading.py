@@ -1,0 +1,247 @@
+"""Reading: one file as an `Instance`, or why it is none that becomes a volume."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, ExplicitVRBigEndian
+
+from radiobject.errors import SourceCorruptError, SourceError, SourceUnsupportedError
+from radiobject.ingest.dicom.enhanced import enhanced_frames
+from radiobject.ingest.dicom.frames import Frame, Instance, Pixels
+from radiobject.ingest.dicom.headers import Header
+from radiobject.ingest.dicom.mosaic import mosaic_frames
+from radiobject.ingest.dicom.rtstruct import RTSTRUCT_CLASSES
+from radiobject.ingest.dicom.seg import SEG_CLASSES
+from radiobject.ingest.dicom.single import single_frame
+
+__all__ = ["Skip", "open_header", "read_instance"]
+
+_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
+_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+_MAX_SIDE = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A file that is intact and becomes no voxels. `label` is "seg" or "rtstruct" for label objects."""
+
+    path: str
+    reason: str
+    label: str = ""
+    series_uid: str = ""
+    study_uid: str = ""
+    patient_id: str = ""
+    study_date: str = ""
+
+
+def open_header(path: str) -> Dataset:
+    """The data set of a file up to its pixels. Raises from the `SourceError` branch only."""
+    with _opened(path) as file:
+        return _dataset(file, path)
+
+
+def read_instance(path: str) -> Instance | Skip:
+    """What one DICOM file holds. Raises from the `SourceError` branch only.
+
+    `SourceCorruptError` for a file that cannot be parsed or contradicts itself, `SourceUnsupportedError` for
+    an image whose geometry this version does not know how to find.
+    """
+    with _opened(path) as file:
+        dataset = _dataset(file, path)
+        after = file.tell()
+        rest = file.read(12)
+        size = os.fstat(file.fileno()).st_size
+    header = Header(dataset, path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _read(header, path, after, rest, size)
+    except SourceError:
+        raise
+    except Exception as error:  # of one hostile or damaged file among thousands
+        raise SourceCorruptError(path, expected="a readable DICOM header", got=repr(error)) from error
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise SourceError(path, expected="a readable file", got=f"{type(error).__name__}: {error}") from error
+
+
+def _dataset(file: BinaryIO, path: str) -> Dataset:
+    try:
+        bare = file.read(132)[128:] != b"DICM"
+        file.seek(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return dcmread(file, stop_before_pixels=True, force=bare)
+    except InvalidDicomError as error:
+        raise SourceCorruptError(
+            path, expected='"DICM" after 128 bytes', got="none", hint="It is no DICOM file, or was cut."
+        ) from error
+    except Exception as error:  # pydicom raises what the bytes bring about, RecursionError among it
+        raise SourceCorruptError(path, expected="a readable DICOM header", got=repr(error)) from error
+
+
+def _read(header: Header, path: str, after: int, rest: bytes, size: int) -> Instance | Skip:
+    sop_class = header.text("SOPClassUID")
+    image_type = header.words("ImageType")
+    said: dict[str, Any] = {
+        "path": path,
+        "series_uid": header.text("SeriesInstanceUID"),
+        "study_uid": header.text("StudyInstanceUID"),
+        "patient_id": header.in_its_charset("PatientID"),
+        "study_date": header.text("StudyDate") + header.text("StudyTime"),
+    }
+    if reason := _no_voxels(header, sop_class, image_type, rest):
+        label = "seg" if sop_class in SEG_CLASSES else "rtstruct" if sop_class in RTSTRUCT_CLASSES else ""
+        return Skip(reason=reason, label=label, **said)
+    pixels = _pixels(header, path, after, rest, size)
+    if "ModalityLUTSequence" in header:
+        raise SourceUnsupportedError(
+            path, expected="a rescale slope and intercept", got="a modality look-up table"
+        )
+    frames: tuple[Frame, ...]
+    if "PerFrameFunctionalGroupsSequence" in header or "SharedFunctionalGroupsSequence" in header:
+        frames = enhanced_frames(header, pixels.frames)
+    elif "MOSAIC" in image_type:
+        pixels, frames = mosaic_frames(header, pixels)
+    elif "VFRAME" in image_type:
+        raise SourceUnsupportedError(
+            path, expected="a position of each slice",
+            got="a UIH VFRAME image, which keeps them in private elements",
+            hint="Convert the series with dcm2niix and ingest the NIfTI.",
+        )  # fmt: skip
+    elif pixels.frames > 1:
+        return Skip(reason="many frames without a position for each", **said)
+    elif "ImagePositionPatient" not in header or "ImageOrientationPatient" not in header:
+        return Skip(reason=f"no position in space ({header.text('Modality') or 'no modality'})", **said)
+    else:
+        frames = (single_frame(header),)
+    number = header.number("SeriesNumber")
+    return Instance(
+        sop_uid=header.text("SOPInstanceUID"),
+        sop_class=sop_class,
+        frame_of_reference_uid=header.text("FrameOfReferenceUID"),
+        modality=header.text("Modality"),
+        series_number=None if number is None else int(number),
+        pixels=pixels,
+        frames=frames,
+        repetition_time=header.number("RepetitionTime"),
+        **said,
+    )
+
+
+def _no_voxels(header: Header, sop_class: str, image_type: tuple[str, ...], rest: bytes) -> str:
+    """Why an object is no part of a volume, "" for one that may be."""
+    if not sop_class:
+        raise SourceCorruptError(
+            f"{header.name}, SOPClassUID", expected="what kind of object it is", got="none",
+            hint="The file was cut short, or is no DICOM file.",
+        )  # fmt: skip
+    name = UID(sop_class).name
+    if sop_class in SEG_CLASSES or sop_class in RTSTRUCT_CLASSES or sop_class == _DOSE:
+        return name
+    if rest[:4] not in _PIXELS and not _deflated(header):
+        # pydicom takes the end of a file for the end of its header: an image that lost its pixels was cut
+        if name.endswith("Image Storage") or "Rows" in header:
+            raise SourceCorruptError(
+                header.name, expected="pixels", got=f"none ({name})", hint="The file was cut short."
+            )
+        return f"no pixels ({name})"
+    if sop_class == _CAPTURES or sop_class.startswith(_CAPTURES + "."):
+        return "secondary capture"
+    if any("LOCALIZER" in word for word in image_type):
+        return "localizer"
+    if (header.count("SamplesPerPixel") or 1) > 1 or header.text("PhotometricInterpretation").startswith(
+        "PAL"
+    ):
+        return "colour"
+    return ""
+
+
+_FLOATING = (b"\xe0\x7f\x08\x00", b"\x7f\xe0\x00\x08", b"\xe0\x7f\x09\x00", b"\x7f\xe0\x00\x09")
+"""Float Pixel Data and Double Float Pixel Data, little and big endian."""
+
+_PIXELS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10", *_FLOATING)
+"""The same, and Pixel Data."""
+
+
+def _syntax(header: Header, path: str) -> UID:
+    meta = getattr(header.dataset, "file_meta", None)
+    syntax = None if meta is None else meta.get("TransferSyntaxUID")
+    if syntax is None:
+        implicit, little = header.dataset.original_encoding
+        syntax = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else ExplicitVRBigEndian
+    found = UID(str(syntax))
+    if found.is_private or not found.is_transfer_syntax:
+        raise SourceUnsupportedError(path, expected="a standard transfer syntax", got=str(found))
+    return found
+
+
+def _deflated(header: Header) -> bool:
+    meta = getattr(header.dataset, "file_meta", None)
+    syntax = None if meta is None else meta.get("TransferSyntaxUID")
+    return syntax is not None and UID(str(syntax)).is_deflated
+
+
+def _pixels(header: Header, path: str, after: int, rest: bytes, size: int) -> Pixels:
+    syntax = _syntax(header, path)
+    sizes = {k: header.count(k) for k in ("Rows", "Columns", "BitsAllocated")}
+    frames = header.number("NumberOfFrames")
+    count = 1 if frames is None else int(frames)
+    for keyword, value in {**sizes, "NumberOfFrames": count}.items():
+        if value is None or value < 1:
+            raise SourceCorruptError(f"{path}, {keyword}", expected="1 or more", got=str(value))
+    floating = rest[:4] in _FLOATING
+    bits = sizes["BitsAllocated"] or 0
+    native = not syntax.is_encapsulated and not syntax.is_deflated and syntax != ExplicitVRBigEndian
+    # group, element, then in explicit syntaxes the VR and two reserved bytes; then the length
+    before = 4 if syntax.is_implicit_VR else 8
+    length = struct.unpack("<I", rest[before : before + 4])[0] if native else None
+    found = Pixels(
+        rows=sizes["Rows"] or 0,
+        columns=sizes["Columns"] or 0,
+        frames=count,
+        bits_allocated=bits,
+        bits_stored=header.count("BitsStored") or bits,
+        signed=header.count("PixelRepresentation") == 1,
+        floating=floating,
+        syntax=str(syntax),
+        native=native,
+        offset=after + before + 4,
+        length=length,
+    )
+    _check_pixels(found, path, size)
+    return found
+
+
+def _check_pixels(pixels: Pixels, path: str, size: int) -> None:
+    if pixels.bits_allocated not in ((32, 64) if pixels.floating else (8, 16, 32)):
+        raise SourceUnsupportedError(
+            f"{path}, BitsAllocated", expected="8, 16 or 32", got=str(pixels.bits_allocated)
+        )
+    if not 1 <= pixels.bits_stored <= pixels.bits_allocated:
+        raise SourceCorruptError(
+            f"{path}, BitsStored", expected=f"1 to {pixels.bits_allocated}", got=str(pixels.bits_stored)
+        )
+    wanted = pixels.rows * pixels.columns * pixels.frames * pixels.bits_allocated // 8
+    if pixels.length is None:
+        return
+    there = min(pixels.length, size - pixels.offset)
+    if there < wanted:
+        raise SourceCorruptError(
+            path,
+            expected=f"{wanted:,} bytes of pixels ({pixels.frames} x {pixels.rows} x {pixels.columns})",
+            got=f"{max(there, 0):,}",
+            hint="The file was cut short; fetch it again.",
+        )

@@ -1,0 +1,162 @@
+"""Rows: which subject, session and collection each found volume belongs to, and what it is called."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from radiobject.errors import MetadataError
+from radiobject.format.catalog import Snapshot
+from radiobject.format.schema import OBS_SCHEMA
+from radiobject.ingest.deidentify import Deidentifier
+from radiobject.ingest.metadata import join_obs
+from radiobject.ingest.sources import Readable
+
+__all__ = ["Row", "named", "refuse_other_key", "table_of_rows"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Row:
+    """One future volume. `columns` go to obs; `study` and `series` are UIDs as the study keeps them."""
+
+    item: Readable
+    collection: str
+    obs_subject_id: str
+    study: str
+    study_date: str
+    series: str
+    part: str
+    columns: dict[str, Any] = field(default_factory=dict)
+    image: Row | None = None
+    """Of labels, the row of the images that they are drawn on."""
+    obs_id: str = ""
+    session: str | None = None
+    run: int | None = None
+
+
+def named(rows: Sequence[Row], base: Snapshot | None) -> None:
+    """Give every row its session, run and obs_id.
+
+    A session is the ordinal of a subject's study by date; a study that came with an earlier ingest keeps
+    its number, later ones count on from the highest. A run counts the volumes of a collection within a
+    session where there are several; labels have session and run of their images. An obs_id is
+    `{subject}_{collection}`, of further volumes with `_acq-1` and so on; a series that the study holds keeps
+    the obs_id that it has there.
+    """
+    held = [] if base is None else _held(base)
+    _number_sessions(rows, held)
+    _number_runs(rows, held)
+    ids = {
+        (h["collection"], h["series_uid"], h["series_part"] or ""): h["obs_id"]
+        for h in held
+        if h["series_uid"]
+    }
+    taken = {h["obs_id"] for h in held}
+    for row in rows:
+        known = ids.get((row.collection, row.series, row.part)) if row.series else None
+        name, count = f"{row.obs_subject_id}_{row.collection}", 0
+        row.obs_id = known or name
+        while known is None and row.obs_id in taken:
+            count += 1
+            row.obs_id = f"{name}_acq-{count}"
+        taken.add(row.obs_id)
+
+
+def refuse_other_key(deid: Deidentifier, base: Snapshot) -> None:
+    """Raise `MetadataError` when volumes of the study have pseudonyms of another key: nobody would match."""
+    keys = {h["deid_key_id"] for h in _held(base)} - {None}
+    if others := keys - {deid.key.id}:
+        raise MetadataError(
+            f"{base.storage.location.uri}, de-identification key",
+            expected=f"the key {sorted(others)[0]} that its pseudonyms were made with",
+            got=f"key {deid.key.id}",
+            hint="Pass that key as deid_key=; with another one the same person becomes another subject.",
+        )
+
+
+def table_of_rows(rows: Sequence[Row], collection: str, obs: Any = None) -> pa.Table:
+    """The columns of a collection's rows, by obs_id, with those of the caller's `obs` joined."""
+    listed = [{"series_part": r.part or None, **r.columns} for r in rows]
+    names = dict.fromkeys(name for row in listed for name in row)
+    columns = {name: [row.get(name) for row in listed] for name in names}
+    own = {
+        name: pa.array([getattr(r, name) for r in rows], OBS_SCHEMA.field(name).type)
+        for name in ("obs_subject_id", "obs_id", "session", "run")
+    }
+    times = columns.pop("acquisition_time", [None] * len(rows))
+    own["acquisition_time"] = pa.array(times, OBS_SCHEMA.field("acquisition_time").type)
+    table = pa.table({**own, **{n: v for n, v in columns.items() if any(x is not None for x in v)}})
+    return table if obs is None else join_obs(table, obs, collection)
+
+
+def _held(base: Snapshot) -> list[dict[str, Any]]:
+    wanted = (
+        "obs_subject_id",
+        "obs_id",
+        "session",
+        "run",
+        "study_uid",
+        "series_uid",
+        "series_part",
+        "deid_key_id",
+    )
+    found: list[dict[str, Any]] = []
+    for entry in base.commit.collections:
+        table = base.table("obs", entry.name)
+        names = [n for n in wanted if n in table.schema.names]
+        whole = {**dict.fromkeys(wanted), "collection": entry.name}
+        found += [{**whole, **row} for row in table.read(names).to_pylist()]
+    return found
+
+
+def _number_sessions(rows: Sequence[Row], held: Sequence[dict[str, Any]]) -> None:
+    studies: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        if row.study:
+            date = studies[row.obs_subject_id].get(row.study, row.study_date)
+            studies[row.obs_subject_id][row.study] = min(date, row.study_date)
+    known: dict[tuple[str, str], str] = {}
+    highest: Counter[str] = Counter()
+    for h in held:
+        if h["study_uid"] and h["session"]:
+            known[h["obs_subject_id"], h["study_uid"]] = h["session"]
+        if h["session"] and h["session"].isdecimal():
+            highest[h["obs_subject_id"]] = max(highest[h["obs_subject_id"]], int(h["session"]))
+    for subject, dates in studies.items():
+        for study in sorted(dates, key=lambda uid, dates=dates: (dates[uid], uid)):  # type: ignore[misc]
+            if (subject, study) not in known:
+                highest[subject] += 1
+                known[subject, study] = str(highest[subject])
+    for row in rows:
+        row.session = known.get((row.obs_subject_id, row.study))
+
+
+def _number_runs(rows: Sequence[Row], held: Sequence[dict[str, Any]]) -> None:
+    groups: dict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.image is None:
+            groups[row.collection, row.obs_subject_id, row.session].append(row)
+    known: dict[Any, int] = {}
+    highest: Counter[Any] = Counter()
+    for h in held:
+        group = h["collection"], h["obs_subject_id"], h["session"]
+        known[(*group, h["series_uid"], h["series_part"] or "")] = h["run"]
+        highest[group] = max(highest[group] + (h["run"] is None), h["run"] or 0)
+    for group, members in groups.items():
+        new = [r for r in members if (*group, r.series, r.part) not in known]
+        several = len(new) > 1 or highest[group] > 0
+        for row in members:
+            if row not in new:
+                row.run = known[(*group, row.series, row.part)]
+        for number, row in enumerate(new, highest[group] + 1):
+            row.run = number if several else None
+    for row in rows:
+        if row.image is not None:
+            row.session, row.run = row.image.session, row.image.run

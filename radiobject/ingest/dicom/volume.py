@@ -1,0 +1,155 @@
+"""DicomVolume: images that make one volume, to be decoded when it is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from radiobject.format.layout import to_python
+from radiobject.format.meta import Scaling, SourceInfo, VolumeMeta
+from radiobject.ingest.dicom.pixels import dtype_of, read_frames
+from radiobject.ingest.dicom.series import Arranged, Member
+from radiobject.ingest.sources import Readable
+from radiobject.writing.loaded import Loaded, from_voxels
+
+__all__ = ["EXTRA", "DicomVolume", "fingerprint_of", "without_paths"]
+
+EXTRA = "dicom"
+"""The name of the bytes beside the voxels that hold what a regular grid with one scaling does not say."""
+
+
+@dataclass(frozen=True)
+class DicomVolume(Readable):
+    """One volume of a series; `window` is the display range of its first image, in scaled units."""
+
+    arranged: Arranged
+    window: tuple[float, float] | None = None
+
+    @property
+    def paths(self) -> list[str]:
+        """Its files."""
+        return list(dict.fromkeys(m.instance.path for row in self.arranged.members for m in row))
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        first, part = self.arranged.first.instance, self.arranged.part
+        number = "" if first.series_number is None else f" {first.series_number}"
+        return f"series{number}{', ' + part if part else ''} in {os.path.dirname(first.path)}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(t,) z, y, x."""
+        times, first = self.arranged.members, self.arranged.first
+        pixels = first.instance.pixels
+        side = int(np.ceil(np.sqrt(pixels.tiles))) if pixels.tiles else 1
+        lead = (len(times),) if len(times) > 1 else ()
+        return (*lead, len(times[0]), pixels.rows // side, pixels.columns // side)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Tells whether a file changed between two runs."""
+        return fingerprint_of(self.paths)
+
+    def private(self, text: str) -> str:
+        """An error's text without paths."""
+        return without_paths(text, self.paths)
+
+    @property
+    def scaling(self) -> tuple[float, float] | None:
+        """Slope and intercept that all images have; None when they differ."""
+        both = {(m.frame.slope, m.frame.inter) for row in self.arranged.members for m in row}
+        return next(iter(both)) if len(both) == 1 else None
+
+    @property
+    def b_values(self) -> list[float] | None:
+        """b-value of each time in s/mm2, None where none is said."""
+        values = [row[0].frame.b_value for row in self.arranged.members]
+        return None if all(v is None for v in values) else [0.0 if v is None else v for v in values]
+
+    def load(self) -> Loaded:
+        """Decode it. Integers stay as they are stored where one slope and intercept hold for all images;
+        else values are scaled image by image, and become float32.
+
+        Raises from the `SourceError` branch, and `MissingDependencyError` where a decoder is missing.
+        """
+        stored = np.empty((len(self.arranged.members), *self.shape[-3:]), dtype_of(self._pixels))
+        targets: dict[str, dict[int, npt.NDArray[Any]]] = defaultdict(dict)
+        sources = {}
+        for t, z, member in self._placed():
+            targets[member.instance.path][member.frame.number] = stored[t, z]
+            sources[member.instance.path] = member.instance.pixels
+        for path, frames in targets.items():
+            read_frames(path, sources[path], frames)
+        scaling = self.scaling
+        if scaling is None:
+            stored = self._scaled(stored)
+        dims = ("t", "z", "y", "x") if len(stored) > 1 else ("z", "y", "x")
+        extras = self._extras()
+        meta = VolumeMeta(
+            affine=self.arranged.stack.affine,
+            dims=dims,
+            scaling=None if scaling in (None, (1.0, 0.0)) else Scaling(*scaling),
+            time_unit="s" if self.arranged.time_step else None,
+            time_step=self.arranged.time_step,
+            window=self.window,
+            source=SourceInfo("dicom", file_axes=("x", "y", "z", "t")[: len(dims)], extras=tuple(extras)),
+        )
+        return from_voxels(to_python(stored.reshape(self.shape), dims), meta, self.name, extras)
+
+    @property
+    def _pixels(self) -> Any:
+        return self.arranged.first.instance.pixels
+
+    def _placed(self) -> list[tuple[int, int, Member]]:
+        return [(t, z, m) for t, row in enumerate(self.arranged.members) for z, m in enumerate(row)]
+
+    def _scaled(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        values = np.empty(stored.shape, np.float32)
+        for t, z, member in self._placed():
+            # in double precision, so that only the result is rounded
+            values[t, z] = stored[t, z] * np.float64(member.frame.slope) + member.frame.inter
+        return values
+
+    def _extras(self) -> dict[str, bytes]:
+        """What affine and scaling do not say: slices that are not evenly spaced, scalings that differ."""
+        said: dict[str, Any] = {}
+        if not self.arranged.stack.regular:
+            said["slice_distances"] = list(self.arranged.stack.distances)
+        if self.scaling is None:
+            said["slope"] = [[m.frame.slope for m in row] for row in self.arranged.members]
+            said["inter"] = [[m.frame.inter for m in row] for row in self.arranged.members]
+        gradients = [row[0].frame.gradient for row in self.arranged.members]
+        if any(g is not None for g in gradients):
+            said["b_values"] = self.b_values
+            said["b_directions_ras"] = [None if g is None else [-g[0], -g[1], g[2]] for g in gradients]
+        return {EXTRA: json.dumps(said).encode()} if said else {}
+
+
+def without_paths(text: str, paths: Sequence[str]) -> str:
+    """A text in which folders and names of files, which may name people, are only called so."""
+    words = dict.fromkeys(paths, "a file") | {os.path.dirname(path): "a folder" for path in paths}
+    for shown in sorted(words, key=len, reverse=True):
+        if len(shown) > 1:
+            text = text.replace(shown, words[shown])
+    return text
+
+
+def fingerprint_of(paths: Sequence[str]) -> str | None:
+    """A digest of names, sizes and times of files, None when one cannot be asked."""
+    digest = hashlib.sha256()
+    try:
+        for path in paths:
+            state = os.stat(path)
+            digest.update(f"{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+    except OSError:
+        return None
+    return digest.hexdigest()
