@@ -45,7 +45,7 @@ STOREYS = [
         "model.adding", "model.removal", "model.view", "model.study_query", "model.creating",
         "model.radi_object",
         "model.collection_writer", "model.writers"],
-    ["ingest", "export", "lazy", "show", "ml", "testing", "examples"],
+    ["ingest", "export", "lazy", "show", "ml", "testing", "examples", "example_series"],
     ["writers", "", "exceptions", "imaging_metadata", "orientation", "parallel", "streaming", "cli"],
 ]  # fmt: skip
 DOORS = {"ingest", "export", "lazy", "show", "ml", "testing", "examples"}
@@ -89,7 +89,7 @@ THIRD_PARTY = {
     "neuroglancer": {"show.viewer"},
     "tornado": {"show.viewer"},
     "jinja2": {"show.report"},
-    "pydicom": {"ingest.dicom", "ingest.deidentify"},
+    "pydicom": {"ingest.dicom", "ingest.deidentify", "example_series"},
     "zarr": {"backends.zarr"},
     "tensorstore": {"backends.zarr"},
     "tiledb": {"backends.tiledb", "ingest.upstream"},

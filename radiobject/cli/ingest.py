@@ -1,4 +1,4 @@
-"""`radiobject ingest`: NIfTI files become a study, in one commit."""
+"""`radiobject ingest`: NIfTI and DICOM files become a study, in one commit."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ class Errors(Enum):
     collect = "collect"
 
 
+class Irregular(Enum):
+    """What slices that are missing or uneven do."""
+
+    error = "error"
+    keep = "keep"
+
+
 class Pyramid(Enum):
     """Whether coarser levels are written."""
 
@@ -52,12 +59,19 @@ class Preset(Enum):
 def ingest(
     uri: Annotated[str, typer.Argument(metavar="URI", help="Path or URL of the study to create.")],
     images: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="NAME=SOURCE",
             help="A collection and its files: a quoted glob, a folder or one file. Repeatable.",
         ),
-    ],
+    ] = None,
+    dicom: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="DICOM files, with all below them; modalities name the collections. Repeatable.",
+        ),
+    ] = None,
     obs_meta: Annotated[
         Path | None,
         typer.Option(help="Table of subjects (.csv, .tsv, .parquet) with a column obs_subject_id."),
@@ -74,6 +88,26 @@ def ingest(
         typer.Option(help="raise: one bad file and nothing is committed. collect: commit the good ones."),
     ] = Errors.raise_,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    deid_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the secret that pseudonyms of DICOM are made with. Left out: "
+            "$RADIOBJECT_DEID_KEY, then a key file in your configuration folder, made if need be."
+        ),
+    ] = None,
+    deid_map: Annotated[
+        Path | None, typer.Option(help="Table (.csv, .tsv) with columns patient_id and obs_subject_id.")
+    ] = None,
+    keep_phi: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEYWORD", help="A DICOM attribute to keep as it is: PatientSex. Repeatable."),
+    ] = None,
+    no_deidentify: Annotated[
+        bool, typer.Option("--no-deidentify", help="Keep ids, UIDs and dates of DICOM as they are.")
+    ] = False,
+    irregular: Annotated[
+        Irregular, typer.Option(help="DICOM volumes with missing or uneven slices: error, or keep them.")
+    ] = Irregular.error,
     preset: Annotated[
         Preset | None,
         typer.Option(help="Compression of all collections; left out: fast for images, archive for labels."),
@@ -93,25 +127,31 @@ def ingest(
     as_json: AsJson = False,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Create a study from NIfTI files, without loss, in one commit.
+    """Create a study from NIfTI files, without loss, or from DICOM, private by default, in one commit.
 
-    Subjects come from the file names (sub-01_T1w.nii.gz is of sub-01). Quote globs.
+    Subjects come from the names of NIfTI files (sub-01_T1w.nii.gz is of sub-01); those of DICOM are
+    pseudonyms of PatientID. Files are told apart by their content. Quote globs.
 
     \b
+        radiobject ingest studies/clinic --dicom /data/export --deid-key ~/study.key
         radiobject ingest studies/glioma --images T1w='nifti/*_T1w.nii.gz' \\
             --images seg=masks --obs-meta subjects.csv
     """
     from radiobject import RadiObject, WriteConfig
 
     check_backend(backend, uri)
+    if (images is None) == (dicom is None):
+        raise typer.BadParameter("give one of them", param_hint="--images / --dicom")
     write = WriteConfig() if preset is None else WriteConfig.preset(preset.value)
-    radi = RadiObject.from_niftis(
+    create: Any = RadiObject.from_dicoms if images is None else RadiObject.from_images
+    radi = create(
         uri,
-        _images(images),
+        dicom if images is None else _images(images),
         None if obs_meta is None else _table(obs_meta),
         validate_alignment=validate_alignment,
         labels=labels or None,
         axis4=axis4.value,
+        **_privacy(deid_key, deid_map, keep_phi, irregular, no_deidentify=no_deidentify),
         write=replace(write, pyramid=pyramid.value),
         errors=errors.value,
         resume=resume,
@@ -121,6 +161,25 @@ def ingest(
         storage_options=storage_options(storage_option),
     )
     _show(radi, as_json=as_json)
+
+
+def _privacy(
+    key: Path | None,
+    crosswalk: Path | None,
+    keep: list[str] | None,
+    irregular: Irregular,
+    *,
+    no_deidentify: bool,
+) -> dict[str, Any]:
+    """Those options of DICOM that are given: with NIfTI alone any of them is an error."""
+    said = {
+        "deid_key": None if key is None else str(key.expanduser()),
+        "deid_map": None if crosswalk is None else str(crosswalk.expanduser()),
+        "keep_phi": keep,
+        "irregular": None if irregular is Irregular.error else irregular.value,
+        "deidentify": False if no_deidentify else None,
+    }
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _images(pairs: Sequence[str]) -> dict[str, str]:

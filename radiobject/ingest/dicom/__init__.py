@@ -111,7 +111,10 @@ def _tell(found: Findings) -> None:
     for warning, count in found.warned.items():
         _log.warning("%d volumes: %s", count, warning)
     for path, error in found.damaged.items():
-        _log.warning("%s is left out: %s", path, error)
+        _log.info("%s is left out: %s", path, error)
+    if found.damaged:
+        first = next(iter(found.damaged.values()))
+        _log.warning("%d files cannot be read, such as %s", len(found.damaged), first)
 
 
 def _damage(uri: str, found: Findings) -> IngestError:
@@ -144,7 +147,8 @@ def _by_collection(rows: Sequence[Row], images: Any, labels: Any) -> tuple[dict[
 
 def _ledger(found: Findings) -> pa.Table:
     """Lines for what became no volume. Paths may name people: only counts are kept."""
-    lines = [("noted", "SkippedFiles", f"{count} of the files: {reason}") for reason, count in found.skipped.items()]
+    skipped = found.skipped.items()
+    lines = [("noted", "SkippedFiles", f"{count} of the files: {reason}") for reason, count in skipped]
     if found.damaged:
         lines.append(("failed", "SourceCorruptError", f"{len(found.damaged)} files cannot be read"))
     empty = {"obs_subject_id": "", "obs_id": "", "collection": ""}

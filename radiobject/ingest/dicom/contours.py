@@ -7,13 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SNAP", "canonical", "fill"]
+__all__ = ["ON_PATH", "canonical", "fill"]
 
-SNAP = 4
-"""Decimals of a voxel to which vertices are rounded. Decimal strings, and the way from mm to voxels, leave
-errors far below; without it a vertex drawn on a voxel's centre would fall to either side of it."""
-
-_ON = 10.0**-SNAP
+ON_PATH = 0.01
+"""How near to a contour, in voxels, a centre is on it. Contours are decimal text, often with two decimals of
+a millimetre: one drawn through the centres of voxels would else pass them on either side."""
 
 
 def fill(polygons: Sequence[npt.NDArray[np.float64]], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -24,7 +22,7 @@ def fill(polygons: Sequence[npt.NDArray[np.float64]], shape: tuple[int, int]) ->
 
     - inside an odd number of them, self-crossings counted (even-odd): an inner contour cuts a hole, one
       inside the hole fills again, in any order ("XOR", DICOM PS3.3 C.8.8.6.3); or
-    - on a contour, within 1e-4 of a voxel: "points in space lying along the path defined by the contour are
+    - on a contour, within `ON_PATH`: "points in space lying along the path defined by the contour are
       considered to be part of the ROI" (there too). Hence the channel of a keyhole does not show, and a
       contour drawn through the centres of a mask's outermost voxels gives that mask back.
 
@@ -43,75 +41,84 @@ def fill(polygons: Sequence[npt.NDArray[np.float64]], shape: tuple[int, int]) ->
     crossed = np.zeros((rows, columns + 1), dtype=np.uint8)
     covered = np.zeros((rows, columns), dtype=bool)
     for polygon in polygons:
-        start = np.round(polygon, SNAP)
-        stop = np.roll(start, -1, axis=0)
-        _cross(start, stop, crossed)
-        _touch(start, stop, covered)
+        stop = np.roll(polygon, -1, axis=0)
+        _cross(polygon, stop, crossed)
+        steep = np.abs(stop - polygon) @ (-1, 1) > 0
+        _touch(polygon[steep], stop[steep], covered)
+        _touch(polygon[~steep, ::-1], stop[~steep, ::-1], covered.T)
     covered |= np.bitwise_xor.accumulate(crossed, axis=1)[:, :columns].view(bool)
     return covered
 
 
 def canonical(polygon: npt.NDArray[np.float64]) -> bytes:
-    """Equal for the same closed polygon, whichever vertex it starts at and whichever way it goes round.
+    """Equal for the same closed polygon to `ON_PATH`, wherever it starts and whichever way it goes round.
 
     >>> square = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]])
     >>> canonical(square) == canonical(np.roll(square[::-1], 1, axis=0)) != canonical(square + 1)
     True
     """
-    snapped = np.round(polygon, SNAP) + 0.0
-    first = np.lexsort(snapped.T)[0]
-    ahead = np.roll(snapped, -first, axis=0)
-    back = np.roll(ahead[::-1], 1, axis=0)
-    return min(ahead.tobytes(), back.tobytes())
+    steps = np.rint(polygon / ON_PATH).astype(np.int64)
+    least = steps[np.lexsort(steps.T)[0]]
+    starts = (steps == least).all(axis=1).nonzero()[0]
+    ways = [np.roll(steps, -first, axis=0) for first in starts]
+    ways += [np.roll(way[::-1], 1, axis=0) for way in ways]
+    return min(way.tobytes() for way in ways)
 
 
 def _cross(
     start: npt.NDArray[np.float64], stop: npt.NDArray[np.float64], crossed: npt.NDArray[np.uint8]
 ) -> None:
-    """Toggle, in each row that an edge crosses, the first voxel that is right of the edge or on it."""
-    edge, row, x = _rows(start, stop, len(crossed), closed=False)
-    if len(edge):
-        column = np.clip(np.ceil(x), 0, crossed.shape[1] - 1).astype(np.intp)
-        np.bitwise_xor.at(crossed, (row, column), 1)
+    """Toggle, in each row that an edge crosses, the first voxel that is right of the edge or on it.
+
+    An edge covers rows from its lower end on to below its upper end: so each vertex counts for one of its
+    two edges, and level edges for none.
+    """
+    low, high = _upwards(start, stop)
+    edge, row = _rows(np.ceil(low[:, 1]), np.ceil(high[:, 1]), len(crossed))
+    column = np.clip(np.ceil(_x(low[edge], high[edge], row)), 0, crossed.shape[1] - 1).astype(np.intp)
+    np.bitwise_xor.at(crossed, (row, column), 1)
 
 
 def _touch(
     start: npt.NDArray[np.float64], stop: npt.NDArray[np.float64], covered: npt.NDArray[np.bool_]
 ) -> None:
-    """Mark the voxels whose centre lies on an edge: of level edges a run, of others at most one a row."""
-    rows, columns = covered.shape
-    level = start[:, 1] == stop[:, 1]
-    ends = np.sort(np.stack([start[level, 0], stop[level, 0]]), axis=0)
-    for y, low, high in zip(start[level, 1], *ends, strict=True):
-        if y == np.rint(y) and 0 <= y < rows:
-            covered[int(y), max(int(np.ceil(low)), 0) : max(int(np.floor(high)) + 1, 0)] = True
-    edge, row, x = _rows(start, stop, rows, closed=True)
-    near = np.rint(x)
-    along = stop[edge] - start[edge]
-    # from the distance within the row to the distance from the edge
-    away = np.abs(x - near) * np.abs(along[:, 1]) / np.hypot(along[:, 0], along[:, 1])
-    on = (away <= _ON) & (near >= 0) & (near < columns)
+    """Mark the voxels whose centre is on an edge, for edges that run no more along x than along y."""
+    low, high = _upwards(start, stop)
+    edge, row = _rows(np.ceil(low[:, 1] - ON_PATH), np.floor(high[:, 1] + ON_PATH) + 1, len(covered))
+    a, b = low[edge], high[edge]
+    near = np.rint(_x(a, b, row))
+    # the distance from the edge itself, not from the line that it lies on
+    along, to = b - a, np.column_stack([near, row]) - a
+    length = np.maximum((along**2).sum(axis=1), np.finfo(float).tiny)
+    part = np.clip((to * along).sum(axis=1) / length, 0, 1)
+    away = np.hypot(*(to - part[:, np.newaxis] * along).T)
+    on = (away <= ON_PATH) & (near >= 0) & (near < covered.shape[1])
     covered[row[on], near[on].astype(np.intp)] = True
 
 
-def _rows(
-    start: npt.NDArray[np.float64], stop: npt.NDArray[np.float64], rows: int, *, closed: bool
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Edge, row and x of each place where an edge that is not level meets a row of voxel centres.
+def _upwards(
+    start: npt.NDArray[np.float64], stop: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The ends of edges by y, so that an edge is computed alike in whichever way it is walked."""
+    swap = (start[:, 1] > stop[:, 1])[:, np.newaxis]
+    return np.where(swap, stop, start), np.where(swap, start, stop)
 
-    An edge covers rows from its lower end on and, unless `closed`, to below its upper end: so each vertex
-    counts for one of its two edges. It is computed from its lower end, so that two polygons that share it
-    round alike.
-    """
-    swap = start[:, 1] > stop[:, 1]
-    low = np.where(swap[:, np.newaxis], stop, start)
-    high = np.where(swap[:, np.newaxis], start, stop)
-    first = np.clip(np.ceil(low[:, 1]), 0, rows).astype(np.intp)
-    past = np.floor(high[:, 1]) + 1 if closed else np.ceil(high[:, 1])
-    many = np.maximum(np.clip(past, 0, rows).astype(np.intp) - first, 0)
-    many[low[:, 1] == high[:, 1]] = 0
-    edge = np.repeat(np.arange(len(start), dtype=np.intp), many)
-    row = np.arange(len(edge), dtype=np.intp) - np.repeat(np.cumsum(many) - many, many) + first[edge]
-    a, b = low[edge], high[edge]
-    x = a[:, 0] + (row - a[:, 1]) * ((b[:, 0] - a[:, 0]) / (b[:, 1] - a[:, 1]))
-    return edge, row, x
+
+def _rows(
+    first: npt.NDArray[np.float64], past: npt.NDArray[np.float64], rows: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Edge and row of each row from `first` to before `past` of each edge, within a slice of `rows`."""
+    start, stop = (np.clip(ends, 0, rows).astype(np.intp) for ends in (first, past))
+    many = stop - start
+    edge = np.repeat(np.arange(len(many), dtype=np.intp), many)
+    return edge, np.arange(len(edge), dtype=np.intp) + np.repeat(start - (np.cumsum(many) - many), many)
+
+
+def _x(
+    low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], row: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float64]:
+    """Where edges meet rows; of an edge that is a point, the point."""
+    rise = high[:, 1] - low[:, 1]
+    slope = (high[:, 0] - low[:, 0]) / np.where(rise == 0, 1, rise)
+    x: npt.NDArray[np.float64] = low[:, 0] + (row - low[:, 1]) * slope
+    return x

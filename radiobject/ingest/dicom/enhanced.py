@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pydicom.dataset import Dataset
 
 from radiobject.errors import SourceCorruptError
 from radiobject.ingest.dicom.frames import Frame, Moment
 from radiobject.ingest.dicom.headers import Header
-from radiobject.ingest.dicom.single import diffusion, orientation_of, position_of, seconds, spacing_of
+from radiobject.ingest.dicom.single import (
+    diffusion,
+    orientation_of,
+    position_of,
+    scaling_of,
+    seconds,
+    spacing_of,
+)
 
 __all__ = ["enhanced_frames"]
 
@@ -52,7 +57,7 @@ def enhanced_frames(header: Header, count: int) -> tuple[Frame, ...]:
 
 def _frame(number: int, groups: _Groups) -> Frame:
     measures = groups.find("PixelMeasuresSequence")
-    values = groups.find("PixelValueTransformationSequence")
+    slope, inter = scaling_of(groups.find("PixelValueTransformationSequence"))
     content = groups.find("FrameContentSequence")
     b_value, gradient, isotropic = diffusion(groups.find("MRDiffusionSequence"))
     timing = groups.find("MRTimingAndRelatedParametersSequence")
@@ -65,8 +70,8 @@ def _frame(number: int, groups: _Groups) -> Frame:
         orientation=orientation_of(groups.find("PlaneOrientationSequence")),
         spacing=spacing_of(measures),
         thickness=measures.number("SliceThickness"),
-        slope=_or(values.numbers, "RescaleSlope", 1.0),
-        inter=_or(values.numbers, "RescaleIntercept", 0.0),
+        slope=slope,
+        inter=inter,
         image_type=kinds.words("FrameType") or groups.top.words("ImageType"),
         echo_time=groups.number("MREchoSequence", "EffectiveEchoTime"),
         inversion_time=(groups.find("MRModifierSequence").binary("InversionTimes", "FD") or (None,))[0],
@@ -82,8 +87,3 @@ def _frame(number: int, groups: _Groups) -> Frame:
             instance_number=number,
         ),
     )
-
-
-def _or(numbers: Callable[[str, int], tuple[float, ...] | None], keyword: str, default: float) -> float:
-    found = numbers(keyword, 1)
-    return default if found is None else found[0]

@@ -192,9 +192,10 @@ class _Finder:
             collection = of.label.upper() if isinstance(of, Skip) else re.sub(r"\W", "", of.modality) or "OT"
         columns: dict[str, Any] = {}
         if dataset is not None:
-            # of a patient whom the caller named, dates move with the name
-            whose = of.patient_id or entry.subject
-            columns = obs_columns(dataset, self._deid, patient_id=whose, keep_phi=self._keep_phi, frame=frame)
+            columns = obs_columns(
+                dataset, self._deid, obs_subject_id=entry.subject, patient_id=of.patient_id or None,
+                keep_phi=self._keep_phi, frame=frame,
+            )  # fmt: skip
             self.findings.warned.update(warnings_of(dataset))
         hidden = (lambda uid: uid) if self._deid is None else self._deid.uid
         row = Row(

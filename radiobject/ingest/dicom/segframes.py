@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRBigEndian
 
 from radiobject.errors import (
     MissingDependencyError,
@@ -21,6 +21,13 @@ from radiobject.ingest.dicom.headers import Header
 __all__ = ["Frames"]
 
 _PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99")
+# Chosen, since what pydicom tries next aborts the process (python-gdcm) or panics (pylibjpeg-rle) on damaged
+# frames. JPEG proper holds no bits and, but for one form, no exact labels.
+_PLUGINS = {
+    "1.2.840.10008.1.2.5": "pydicom",  # RLE
+    **dict.fromkeys(("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"), "pyjpegls"),
+    **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)), "pylibjpeg"),
+}
 _MOST_PIXELS = 2**26  # of a compressed frame: a few bytes may claim to be any size
 _TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 8: np.dtype("u1"), 16: np.dtype("<u2")}
 
@@ -60,8 +67,11 @@ class Frames:
                 got=f"{samples} of {bits} bits" + (", signed" if signed else ""),
             )
         meta = getattr(header.dataset, "file_meta", None)
-        # without a file header, as old files are, DICOM's default
-        syntax = str((meta and meta.get("TransferSyntaxUID")) or _PLAIN[0])
+        # without a file header, as in old files, pydicom says how it read the elements
+        little = header.dataset.original_encoding[1] is not False
+        syntax = str(
+            (meta and meta.get("TransferSyntaxUID")) or (_PLAIN[0] if little else ExplicitVRBigEndian)
+        )
         frames = cls(header, count, rows, columns, bits, syntax)
         frames._check_size()
         return frames
@@ -76,10 +86,21 @@ class Frames:
         if self.syntax in _PLAIN:
             yield from map(self._plain, indices)
             return
-        decoder = self._decoder()
-        for array, _ in decoder.iter_array(self.header.dataset, indices=list(indices), raw=True):
-            self._check_frame(array)
-            yield array
+        plugin = self._plugin()
+        decoder = get_decoder(UID(self.syntax))
+        if plugin not in decoder.available_plugins:
+            raise MissingDependencyError(
+                f"{self.header.name}: no decoder for {UID(self.syntax).name}",
+                hint='pip install "radiobject-zarr[dicom]"',
+            )
+        # buffers, since as arrays pydicom cuts values that are wider than the header says down to its width
+        frames = decoder.iter_buffer(self.header.dataset, indices=indices, decoding_plugin=plugin)
+        for buffer, said in frames:
+            if int(said["bits_allocated"]) > self.bits:
+                raise SourceCorruptError(
+                    self.header.name, expected=f"frames of {self.bits} bits", got=str(said["bits_allocated"])
+                )
+            yield np.frombuffer(buffer, _TYPES[int(said["bits_allocated"])]).reshape(self.rows, self.columns)
 
     def _plain(self, index: int) -> npt.NDArray[Any]:
         data = self._data()
@@ -119,27 +140,12 @@ class Frames:
                 got=f"{self.count} of {self.rows} x {self.columns} in {have} bytes",
             )
 
-    def _check_frame(self, array: npt.NDArray[Any]) -> None:
-        if array.shape != (self.rows, self.columns) or array.dtype.kind not in "u":
-            raise SourceCorruptError(
-                self.header.name,
-                expected=f"frames of {self.rows} x {self.columns} unsigned integers",
-                got=f"{array.shape} of {array.dtype}",
-            )
-
-    def _decoder(self) -> Any:
-        try:
-            decoder = get_decoder(UID(self.syntax))
-        except NotImplementedError as error:
+    def _plugin(self) -> str:
+        if self.syntax not in _PLUGINS:
             raise SourceUnsupportedError(
                 self.header.name,
-                expected="a transfer syntax that pydicom decodes",
+                expected="frames without compression, or as RLE, JPEG-LS or JPEG 2000",
                 got=UID(self.syntax).name,
-                hint="Transcode the file, for example with dcmtk's dcmdjpeg or gdcmconv --raw.",
-            ) from error
-        if not decoder.is_available:
-            raise MissingDependencyError(
-                f"{self.header.name}: no decoder for {UID(self.syntax).name}",
-                hint='pip install "radiobject-zarr[dicom]"',
+                hint="Transcode the file, for example with gdcmconv --raw.",
             )
-        return decoder
+        return _PLUGINS[self.syntax]

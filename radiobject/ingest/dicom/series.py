@@ -63,12 +63,10 @@ def arranged(instances: Iterable[Instance], irregular: Irregular = "error") -> l
     lie at one position, they are told apart by kind of image, echo, inversion time or flip angle, which make
     volumes of their own, and then by time.
     """
-    series: dict[Any, list[Member]] = defaultdict(list)
+    series: dict[str, list[Member]] = defaultdict(list)
     for instance in _once(instances):
-        # without a series UID what lies in one folder belongs together
-        where = instance.series_uid or os.path.dirname(instance.path)
         for frame in instance.frames:
-            series[where].append(Member(instance, frame))
+            series[_home(instance)].append(Member(instance, frame))
     found: list[Arranged | Refused] = []
     for members in sorted(series.values(), key=_series_order):
         grids = _by_grid(members)
@@ -79,6 +77,11 @@ def arranged(instances: Iterable[Instance], irregular: Irregular = "error") -> l
                 _volume(group, "-".join(labels), irregular) for group, labels in _by_kind(grid, of_grid)
             ]
     return _distinct(found)
+
+
+def _home(instance: Instance) -> str:
+    """Its series: without a UID of it, what lies in one folder belongs together."""
+    return instance.series_uid or os.path.dirname(instance.path)
 
 
 def _series_order(members: Sequence[Member]) -> tuple[str, float, str]:
@@ -94,7 +97,7 @@ def _once(instances: Iterable[Instance]) -> list[Instance]:
     for instance in instances:
         # some anonymisers give many images one SOPInstanceUID: what lies elsewhere is no copy
         places = tuple((f.position, f.moment) for f in instance.frames)
-        key = instance.series_uid, instance.sop_uid, places
+        key = _home(instance), instance.sop_uid, places
         if instance.sop_uid and key in seen:
             copies.append((instance.path, seen[key]))
             continue

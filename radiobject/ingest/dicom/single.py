@@ -8,7 +8,15 @@ from radiobject.errors import SourceCorruptError
 from radiobject.ingest.dicom.frames import Frame, Moment, Vector
 from radiobject.ingest.dicom.headers import Header
 
-__all__ = ["diffusion", "orientation_of", "position_of", "seconds", "single_frame", "spacing_of"]
+__all__ = [
+    "diffusion",
+    "orientation_of",
+    "position_of",
+    "scaling_of",
+    "seconds",
+    "single_frame",
+    "spacing_of",
+]
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -16,14 +24,15 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 def single_frame(header: Header) -> Frame:
     """Geometry, scaling and order of the one image of a file."""
     b_value, gradient, isotropic = diffusion(header)
+    slope, inter = scaling_of(header)
     return Frame(
         number=0,
         position=position_of(header),
         orientation=orientation_of(header),
         spacing=spacing_of(header),
         thickness=header.number("SliceThickness"),
-        slope=_scaling(header, "RescaleSlope", 1.0),
-        inter=_scaling(header, "RescaleIntercept", 0.0),
+        slope=slope,
+        inter=inter,
         image_type=header.words("ImageType"),
         echo_time=header.number("EchoTime"),
         inversion_time=header.number("InversionTime"),
@@ -127,9 +136,12 @@ def _one(header: Header, keyword: str) -> float | None:
     return found[0] if found else None
 
 
-def _scaling(header: Header, keyword: str, default: float) -> float:
-    found = header.numbers(keyword, 1)
-    return default if found is None else found[0]
+def scaling_of(header: Header) -> tuple[float, float]:
+    """RescaleSlope and RescaleIntercept, 1 and 0 where they are missing. A slope of 0 is refused."""
+    slope, inter = header.numbers("RescaleSlope", 1), header.numbers("RescaleIntercept", 1)
+    if slope == (0.0,):
+        raise SourceCorruptError(f"{header.name}, RescaleSlope", expected="other than 0", got="0")
+    return 1.0 if slope is None else slope[0], 0.0 if inter is None else inter[0]
 
 
 def _whole(header: Header, keyword: str) -> int | None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from radiobject.errors import SourceCorruptError, SourceUnsupportedError
 from radiobject.geometry.affine import Affine
-from radiobject.ingest.dicom.contours import SNAP, canonical
+from radiobject.ingest.dicom.contours import canonical
 from radiobject.ingest.dicom.headers import Header
 from radiobject.ingest.dicom.labelled import frame_of_reference, named_text
 
@@ -177,7 +177,7 @@ def _distinct(contours: tuple[Contour, ...]) -> tuple[Contour, ...]:
     for contour in contours:
         if contour.slice is not None:
             # rounded, so that of two planes as far apart from the slice always the lower is taken
-            here, best = round(contour.depth - contour.slice, SNAP), nearest.get(contour.slice)
+            here, best = round(contour.depth - contour.slice, 4), nearest.get(contour.slice)
             if best is None or (abs(here), here) < (abs(best), best):
                 nearest[contour.slice] = here
     seen: set[tuple[int, bytes]] = set()
