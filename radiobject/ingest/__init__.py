@@ -30,7 +30,7 @@ from radiobject.format.rows import select_rows
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction, create_study
 from radiobject.ingest.deidentify import blank_nifti
-from radiobject.ingest.loading import load
+from radiobject.ingest.loading import is_labels, load
 from radiobject.ingest.metadata import as_replacements, join_obs, subject_frame
 from radiobject.ingest.pairs import NiftiSource, discover_nifti_pairs
 from radiobject.ingest.plan import (
@@ -119,7 +119,7 @@ def ingest(
     if validate_alignment:
         check_alignment(sources)
     subjects = subject_rows(given, sources, base)
-    kinds, label_names = kinds_of(images, labels, base, sources)
+    kinds, label_names = kinds_of(images, labels, base, sources, lambda item: is_labels(item, location))
     _check_obs(obs or {}, sources, images, first=base is None)
     name = backend_name(backend, location, base)
     settings = Settings(

@@ -13,14 +13,15 @@ import numpy as np
 from radiobject.config import OrientationConfig
 from radiobject.errors import RadiObjectError, SourceError
 from radiobject.format.meta import Kind, Label
-from radiobject.ingest.nifti import read_nifti
+from radiobject.ingest.files import Reader
+from radiobject.ingest.nifti import read_nifti, says_labels
 from radiobject.ingest.sources import Readable
 from radiobject.location import Location
 from radiobject.storage import Storage
 from radiobject.writing.loaded import Axis4, Loaded, refuse_float_labels, reoriented
 from radiobject.writing.objects import from_object
 
-__all__ = ["load"]
+__all__ = ["is_labels", "load"]
 
 
 def load(
@@ -86,15 +87,31 @@ def _is_as_in_file(image: Any) -> bool:
     return bool(np.array_equal(fresh.affine, image.affine) and fresh.header == image.header)
 
 
+def is_labels(item: Any, near: Location | None) -> bool:
+    """Whether a source says itself that it is a label map; one that cannot be read says nothing yet."""
+    if isinstance(item, Readable):
+        return False
+    path = _path_of(item)
+    try:
+        return path is not None and says_labels(path.removeprefix("file://"), reader=_reader(path, near))
+    except RadiObjectError:
+        return False  # the ingest itself will say what is wrong with it
+
+
+def _reader(path: str, near: Location | None) -> Reader | None:
+    """Fetches the files of a URL; None for a path, which needs none."""
+    if not re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]+://", path) or path.startswith("file://"):
+        return None
+
+    def read(url: str) -> bytes:
+        folder, _, key = url.rpartition("/")
+        return Storage(near.beside(folder) if near else Location(folder)).read(key)
+
+    return read
+
+
 def _from_file(path: str, kind: Kind, axis4: Axis4, near: Location | None) -> Loaded:
-    reader = None
-    if re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]+://", path) and not path.startswith("file://"):
-
-        def reader(url: str) -> bytes:
-            folder, _, key = url.rpartition("/")
-            return Storage(near.beside(folder) if near else Location(folder)).read(key)
-
-    image = read_nifti(path.removeprefix("file://"), axis4=axis4, reader=reader)
+    image = read_nifti(path.removeprefix("file://"), axis4=axis4, reader=_reader(path, near))
     extras = {"nifti": image.header, "nifti_lead": image.lead, "nifti_tail": image.tail}
     extras = {name: data for name, data in extras.items() if data}
     meta = image.meta(kind)

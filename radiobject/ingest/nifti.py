@@ -42,7 +42,7 @@ from radiobject.ingest.files import (
 from radiobject.ingest.gzipped import gunzip, gunzip_start, is_gzip
 from radiobject.writing.loaded import Axis4
 
-__all__ = ["PEEK_BYTES", "Axis4", "NiftiGeometry", "NiftiImage", "guess_kind", "peek_nifti", "read_nifti"]
+__all__ = ["PEEK_BYTES", "Axis4", "NiftiGeometry", "NiftiImage", "peek_nifti", "read_nifti", "says_labels"]
 
 _STORED = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
@@ -188,13 +188,23 @@ def peek_nifti(
     return _geometry(name, _start(name, raw), axis4, pair=names is not None)
 
 
-def guess_kind(image: NiftiImage) -> Literal["image", "label"]:
-    """ "label" when integers come with a label table or the label intent, and without scaling.
+def says_labels(path: str | os.PathLike[str], *, reader: Reader | None = None) -> bool:
+    """Whether a file says that it is a label map: unscaled integers with a label table or the label intent.
 
-    Only a suggestion: most label maps in the wild say neither.
+    Most label maps in the wild say neither. Reads what `peek_nifti` reads; errors as there.
     """
-    said = image.intent_code == _LABEL_INTENT or bool(image.labels)
-    return "label" if said and image.dtype.kind in "iu" and image.scaling is None else "image"
+    name = os.fspath(path)
+    read = reader or local_start
+    names = pair_names(name)
+    name, raw = (name, fetch(read, name)) if names is None else fetch_first(read, name, names[0])
+    start = _start(name, raw)
+    # what a fourth axis is has no bearing on it
+    found = _geometry(name, start, "time", pair=names is not None)
+    if found.dtype.kind not in "iu" or found.scaling is not None:
+        return False
+    header = _FORMATS[found.source.format].sizeof_hdr
+    tables = (c for code, c in extensions(start, header, len(start), found.source.byteorder) if code == CARET)
+    return found.intent_code == _LABEL_INTENT or any(b"<LabelTable" in content for content in tables)
 
 
 def _start(name: str, raw: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -104,11 +104,16 @@ def subject_rows(given: pa.Table | None, sources: Sequence[Source], base: Snapsh
 
 
 def kinds_of(
-    images: Mapping[str, Any], labels: Any, base: Snapshot | None, sources: Sequence[Source] = ()
+    images: Mapping[str, Any],
+    labels: Any,
+    base: Snapshot | None,
+    sources: Sequence[Source] = (),
+    says: Callable[[Any], bool] = lambda item: False,
 ) -> tuple[dict[str, Kind], dict[str, dict[int, str]]]:
     """Which collections are label maps, and the names of their values; one that exists keeps its kind.
 
-    Without `labels` a new one is of labels when its name says so, or all Volumes among its sources do.
+    Without `labels` a new one is of labels when its name says so, all Volumes among its sources do, or its
+    first source does (`says`).
     """
     entries = {} if base is None else {c.name: c for c in base.commit.collections}
     kinds: dict[str, Kind] = {}
@@ -120,7 +125,9 @@ def kinds_of(
             kinds[name] = "label" if entries[name].kind == "label" else "image"
         elif labels is None:
             said = {s.item.meta.kind for s in sources if s.collection == name and is_volume(s.item)}
-            kinds[name] = "label" if names_labels(name) or said == {"label"} else "image"
+            first = next((s.item for s in sources if s.collection == name), None)
+            named = names_labels(name) or said == {"label"} or (first is not None and says(first))
+            kinds[name] = "label" if named else "image"
         else:
             kinds[name] = "label" if name in chosen else "image"
         if name in chosen and kinds[name] != "label":

@@ -279,3 +279,16 @@ def test_each_volume_has_a_picture(study) -> None:
             picture.load()
             assert picture.format == "JPEG"
             assert picture.height == 128
+
+
+def test_files_that_say_they_are_labels_make_a_label_collection(make_nifti, tmp_path) -> None:
+    fields = {"intent_code": 1002}
+    (tmp_path / "tissue").mkdir()
+    (tmp_path / "tissue" / "a.nii").write_bytes(make_nifti(np.ones((3, 3, 3), "i2"), fields=fields))
+    (tmp_path / "T1w").mkdir()
+    (tmp_path / "T1w" / "a.nii").write_bytes(make_nifti(np.ones((3, 3, 3), "i2")))
+    images = {"tissue": str(tmp_path / "tissue"), "T1w": str(tmp_path / "T1w")}
+    radi = RadiObject.from_niftis(tmp_path / "study", images, progress=False)
+    assert (radi.tissue.kind, radi.T1w.kind) == ("label", "image")
+    told = RadiObject.from_niftis(tmp_path / "told", images, labels=[], progress=False)
+    assert told.tissue.kind == "image"

@@ -19,7 +19,7 @@ from radiobject.errors import (
 )
 from radiobject.format.meta import Label, Scaling, VolumeMeta
 from radiobject.ingest.axes import HeaderAxes
-from radiobject.ingest.nifti import guess_kind, peek_nifti, read_nifti
+from radiobject.ingest.nifti import peek_nifti, read_nifti, says_labels
 
 SMALL = np.arange(60, dtype="i2").reshape(3, 4, 5)
 
@@ -123,10 +123,11 @@ def test_a_real_vector_image_has_channels_although_its_units_say_seconds(real_da
 
 
 def test_label_names_of_totalsegmentator_are_found(real_data: Path) -> None:
-    image = read_nifti(real_data / "totalsegmentator" / "example_seg.nii.gz")
+    file = real_data / "totalsegmentator" / "example_seg.nii.gz"
+    image = read_nifti(file)
     assert len(image.labels) == 117
     assert image.labels[0] == Label(1, "spleen", (0, 255, 0, 255))
-    assert guess_kind(image) == "label"
+    assert says_labels(file)
     assert image.meta("label").labels == image.labels
     assert image.meta("image").labels == ()
 
@@ -252,13 +253,13 @@ def test_units_window_and_intent_are_kept(make_nifti, tmp_path) -> None:
     image = read_nifti(tmp_path / "a.nii")
     assert (image.space_unit, image.time_unit, image.window) == ("um", None, (-5.0, 80.0))
     assert (image.intent_code, image.intent_name) == (1002, "aseg")
-    assert guess_kind(image) == "label"
+    assert says_labels(tmp_path / "a.nii")
 
 
 def test_scaled_or_float_volumes_are_not_guessed_to_be_labels(make_nifti, tmp_path) -> None:
     for array, fields in ((SMALL, {"scl_slope": 2}), (SMALL.astype("f4"), {})):
         (tmp_path / "a.nii").write_bytes(make_nifti(array, fields={"intent_code": 1002, **fields}))
-        assert guess_kind(read_nifti(tmp_path / "a.nii")) == "image"
+        assert not says_labels(tmp_path / "a.nii")
 
 
 def test_bad_fields_that_nibabel_repairs_do_not_stop_ingest(make_nifti, tmp_path, caplog) -> None:

@@ -16,7 +16,7 @@ from radiobject.ingest.dicom.single import (
     spacing_of,
 )
 
-__all__ = ["enhanced_frames"]
+__all__ = ["enhanced_frames", "has_positions"]
 
 
 class _Groups:
@@ -53,6 +53,13 @@ def enhanced_frames(header: Header, count: int) -> tuple[Frame, ...]:
             got=str(len(own)),
         )
     return tuple(_frame(number, _Groups(groups, shared, header)) for number, groups in enumerate(own))
+
+
+def has_positions(header: Header) -> bool:
+    """Whether frames say where they are in the patient: those of angiography and microscopy do not."""
+    first = header.item("PerFrameFunctionalGroupsSequence")
+    shared = header.item("SharedFunctionalGroupsSequence")
+    return any(item is not None and "PlanePositionSequence" in item for item in (first, shared))
 
 
 def _frame(number: int, groups: _Groups) -> Frame:

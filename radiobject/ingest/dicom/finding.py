@@ -72,8 +72,22 @@ def entries_of(images: Any, labels: Sequence[str] | Mapping[str, Any] | str | No
             check_collection_name(collection)
             of_labels = names_labels(collection) if chosen is None else collection in chosen
             found += [replace(e, collection=collection, labels=of_labels) for e in _listed(value, collection)]
+        _refuse_twice([e for e in found if not e.labels])
         return found
     return list(_listed(images, "images"))
+
+
+def _refuse_twice(entries: Sequence[Entry]) -> None:
+    """Raise `MetadataError` where two collections would hold the same images."""
+    owners: dict[str, str] = {}
+    for entry in entries:
+        owner = owners.setdefault(os.path.abspath(entry.place), entry.collection)
+        if owner != entry.collection:
+            raise MetadataError(
+                f"images[{entry.collection!r}]", expected=f"other files than those of {owner!r}",
+                got=f"{entry.place} again",
+                hint="Without names of collections, images=folder sorts series by modality.",
+            )  # fmt: skip
 
 
 def _listed(value: Any, what: str) -> Iterable[Entry]:

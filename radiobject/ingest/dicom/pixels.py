@@ -109,7 +109,10 @@ def _decoded(path: str, pixels: Pixels, numbers: Sequence[int]) -> Iterator[tupl
                 yield number, _as_stored(frame, pixels, path)
         except RadiObjectError:
             raise
-        except Exception as error:  # decoders raise what the bytes bring about
+        except BaseException as error:  # decoders raise what the bytes bring about
+            # those in Rust panic with what is no Exception
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise SourceCorruptError(
                 path, expected=f"pixels of {name}", got=f"{type(error).__name__}: {error}"
             ) from error
@@ -132,6 +135,8 @@ def _check_decoder(path: str, pixels: Pixels) -> None:
 def _as_stored(frame: Array, pixels: Pixels, path: str) -> Array:
     """A decoded frame in the type that the header says; some decoders return a wider or unsigned one."""
     wanted = dtype_of(pixels)
+    # of big-endian files pydicom gives big-endian arrays
+    frame = frame.astype(frame.dtype.newbyteorder("="), copy=False)
     if frame.dtype == wanted:
         return frame
     if frame.dtype.itemsize == wanted.itemsize and frame.dtype.kind in "iu":

@@ -14,7 +14,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from radiobject.errors import SourceCorruptError, SourceError, SourceUnsupportedError
-from radiobject.ingest.dicom.enhanced import enhanced_frames
+from radiobject.ingest.dicom.enhanced import enhanced_frames, has_positions
 from radiobject.ingest.dicom.frames import Frame, Instance, Pixels
 from radiobject.ingest.dicom.headers import Header
 from radiobject.ingest.dicom.mosaic import mosaic_frames
@@ -93,7 +93,7 @@ def _dataset(file: BinaryIO, path: str) -> Dataset:
 
 
 def _read(header: Header, path: str, after: int, rest: bytes, size: int) -> Instance | Skip:
-    sop_class = header.text("SOPClassUID")
+    sop_class = header.text("SOPClassUID") or _media_class(header)
     image_type = header.words("ImageType")
     said: dict[str, Any] = {
         "path": path,
@@ -111,7 +111,10 @@ def _read(header: Header, path: str, after: int, rest: bytes, size: int) -> Inst
             path, expected="a rescale slope and intercept", got="a modality look-up table"
         )
     frames: tuple[Frame, ...]
+    nowhere = Skip(reason=f"no position in space ({header.text('Modality') or 'no modality'})", **said)
     if "PerFrameFunctionalGroupsSequence" in header or "SharedFunctionalGroupsSequence" in header:
+        if not has_positions(header):
+            return nowhere
         frames = enhanced_frames(header, pixels.frames)
     elif "MOSAIC" in image_type:
         pixels, frames = mosaic_frames(header, pixels)
@@ -124,7 +127,7 @@ def _read(header: Header, path: str, after: int, rest: bytes, size: int) -> Inst
     elif pixels.frames > 1:
         return Skip(reason="many frames without a position for each", **said)
     elif "ImagePositionPatient" not in header or "ImageOrientationPatient" not in header:
-        return Skip(reason=f"no position in space ({header.text('Modality') or 'no modality'})", **said)
+        return nowhere
     else:
         frames = (single_frame(header),)
     number = header.number("SeriesNumber")
@@ -174,6 +177,12 @@ _FLOATING = (b"\xe0\x7f\x08\x00", b"\x7f\xe0\x00\x08", b"\xe0\x7f\x09\x00", b"\x
 
 _PIXELS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10", *_FLOATING)
 """The same, and Pixel Data."""
+
+
+def _media_class(header: Header) -> str:
+    """The class that the file meta names: a DICOMDIR has no other."""
+    meta = getattr(header.dataset, "file_meta", None)
+    return "" if meta is None else str(meta.get("MediaStorageSOPClassUID", ""))
 
 
 def _syntax(header: Header, path: str) -> UID:

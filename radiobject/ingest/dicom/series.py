@@ -111,20 +111,24 @@ def _once(instances: Iterable[Instance]) -> list[Instance]:
 
 def _by_grid(members: Sequence[Member]) -> list[list[Member]]:
     """Members of one orientation, size, spacing and class each."""
-    groups: list[tuple[Any, list[Member]]] = []
+    groups: list[tuple[Any, Frame, list[Member]]] = []
     for member in members:
         pixels, frame = member.instance.pixels, member.frame
-        key = (
-            (*frame.orientation, *frame.spacing),
-            (pixels.rows, pixels.columns, pixels.tiles, member.instance.sop_class),
-        )
-        for (numbers, exact), group in reversed(groups):
-            if exact == key[1] and all(abs(a - b) <= 1e-3 for a, b in zip(numbers, key[0], strict=True)):
+        of = member.instance
+        key = pixels.rows, pixels.columns, pixels.tiles, of.sop_class, of.frame_of_reference_uid
+        for known, first, group in reversed(groups):
+            if known == key and _same_plane(frame, first):
                 group.append(member)
                 break
         else:
-            groups.append((key, [member]))
-    return [group for _, group in groups]
+            groups.append((key, frame, [member]))
+    return [group for _, _, group in groups]
+
+
+def _same_plane(one: Frame, other: Frame) -> bool:
+    """Whether orientation and spacing are the same but for rounding."""
+    turned = max(abs(a - b) for a, b in zip(one.orientation, other.orientation, strict=True))
+    return turned <= 1e-3 and np.allclose(one.spacing, other.spacing, rtol=1e-3, atol=0)
 
 
 def _plane(frame: Frame) -> str:
