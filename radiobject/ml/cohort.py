@@ -188,6 +188,8 @@ class Cohort:
 
     def size(self, sample: int) -> tuple[int, int, int]:
         """`sizes` of one sample."""
+        if self.spec.patch_size is not None:
+            return self.spec.patch_size
         x, y, z = self.sizes[sample].tolist()
         return x, y, z
 

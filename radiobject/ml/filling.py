@@ -8,19 +8,22 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from radiobject.config import configure, current
-from radiobject.ml.blocks import Visit, cut, read_blocks, within
+from radiobject.config import ReadConfig, configure, current
+from radiobject.ml.blocks import Blocks, put, read_blocks, within
 from radiobject.ml.buffers import BufferPool
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.plan import Request
 from radiobject.ml.reading import in_user_order, sample_facts, sample_shape
 from radiobject.ml.report import COPY, READ, TRANSFORM, Tally
 from radiobject.ml.transforms import Transform, transformed
+from radiobject.ml.visits import Visit
 
 __all__ = ["Batch", "Filling", "Recipe"]
 
@@ -42,31 +45,39 @@ class Recipe:
 
 
 class Filling:
-    """A batch on its way: its samples are shared out among threads, the last of which puts it together."""
+    """A batch on its way: its samples are shared out among threads, the last of which puts it together.
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        tally: Tally,
-        entries: list[tuple[Request, Visit | None]],
-        pool: ThreadPoolExecutor,
-        threads: int,
-    ) -> None:
-        self._recipe, self._tally, self._entries = recipe, tally, entries
-        self._requests = [request for request, _ in entries]
-        self._samples: list[Batch] = [{} for _ in entries]
-        self._arrays: dict[str, Any] = {}
+    It takes memory when the first of its samples is there, which may be long before it is begun: a visit
+    fills the places of all its `requests` at once.
+    """
+
+    def __init__(self, recipe: Recipe, tally: Tally, requests: list[Request]) -> None:
+        self.requests = requests
+        self.visits: list[Visit | None] = [None] * len(requests)
+        self._recipe, self._tally = recipe, tally
+        self._samples: list[Batch] = [{} for _ in requests]
+        self._taken = [0] * len(requests)
+        self._buffers: list[dict[str, npt.NDArray[Any]]] = []
         self._tensors: Batch = {}
-        if recipe.collate is None:
-            self._allocate()
-        width = min(threads, len(entries))
-        self._left, self._lock = width, threading.Lock()
+        self._left, self._lock = 0, threading.Lock()
         self._batch: Batch = {}
-        self._futures: list[Future[None]] = [
+        self._futures: list[Future[None]] = []
+
+    def begin(self, pool: ThreadPoolExecutor, threads: int) -> None:
+        """Have it filled by so many of the pool's threads."""
+        self._allocate()
+        count = len(self.requests)
+        self._left = width = min(threads, count)
+        self._futures = [
             # settings of a `with configure(...)` around the loop hold in its threads too
-            pool.submit(contextvars.copy_context().run, self._fill, range(first, len(entries), width))
+            pool.submit(contextvars.copy_context().run, self._fill, range(first, count, width))
             for first in range(width)
         ]
+
+    def put(self, place: int, blocks: Blocks) -> None:
+        """Fill a place with what was read of its patch."""
+        self._allocate()
+        self._taken[place] = put(self._recipe.cohort, blocks, self.requests[place], self._buffers[place])
 
     def result(self) -> Batch:
         """The batch, when it is there; the error of the first of its samples that has one."""
@@ -76,56 +87,54 @@ class Filling:
         return self._batch
 
     def _allocate(self) -> None:
+        with self._lock:
+            if not self._buffers:
+                self._buffers = self._made()
+
+    def _made(self) -> list[dict[str, npt.NDArray[Any]]]:
         cohort, spec = self._recipe.cohort, self._recipe.cohort.spec
+        shapes = [sample_shape(cohort, self.requests[0])] * len(self.requests)  # patches are of one size
         if spec.patch_size is None:
-            shapes = [sample_shape(cohort, request) for request in self._requests]
-        else:
-            shapes = [sample_shape(cohort, self._requests[0])] * len(self._requests)
+            shapes = [sample_shape(cohort, request) for request in self.requests]
+        if self._recipe.collate is not None:
+            dtypes = cohort.dtypes
+            return [{k: np.empty(shape, dtypes[k]) for k, shape in of.items()} for of in shapes]
+        places: dict[str, list[npt.NDArray[Any]]] = {}
         for key, dtype in cohort.dtypes.items():
             each = [shape[key] for shape in shapes]
-            largest = [max(sizes) for sizes in zip(*each, strict=True)]
+            largest = tuple([max(sizes) for sizes in zip(*each, strict=True)])
             array, self._tensors[key] = self._recipe.memory.take((len(each), *largest), dtype)
-            if any(list(shape) != largest for shape in each):
+            places[key] = list(array)
+            if any(shape != largest for shape in each):
                 array[...] = 0 if key in spec.masks else spec.pad
-            self._arrays[key] = array, each
+                parts = [tuple([slice(n) for n in shape]) for shape in each]
+                places[key] = [whole[part] for whole, part in zip(array, parts, strict=True)]
         if spec.patch_size is None:
-            (first, *_) = self._arrays
-            self._tensors["shape"] = torch.tensor([shape[:0:-1] for shape in self._arrays[first][1]])
-
-    def _buffers(self, place: int) -> dict[str, Any]:
-        if self._recipe.collate is None:
-            return {
-                key: array[place][tuple([slice(n) for n in each[place]])]
-                for key, (array, each) in self._arrays.items()
-            }
-        cohort = self._recipe.cohort
-        shapes = sample_shape(cohort, self._requests[place])
-        return {key: np.empty(shape, cohort.dtypes[key]) for key, shape in shapes.items()}
+            self._tensors["shape"] = torch.tensor([shape[:0:-1] for shape in each])
+        return [dict(zip(places, views, strict=True)) for views in zip(*places.values(), strict=True)]
 
     def _fill(self, places: range) -> None:
-        read = current().read
-        with configure(read=replace(read, concurrency=read.concurrency or self._recipe.cores)):
+        with configure(read=_bounded(current().read, self._recipe.cores)):
             self._fill_all(places)
 
     def _fill_all(self, places: range) -> None:
         recipe, clock = self._recipe, time.perf_counter
         cohort, transform = recipe.cohort, recipe.transform
         reading = copying = changing = 0.0
-        taken = 0
         for place in places:
-            request, visit = self._entries[place]
+            request, visit = self.requests[place], self.visits[place]
             try:
                 begun = clock()
                 if visit is None:
                     blocks = read_blocks(cohort, request.sample, within(cohort, request))
+                    read = clock()
+                    self.put(place, blocks)
+                    del blocks
                 else:
-                    blocks = visit.blocks()
-                read = clock()
-                buffers = self._buffers(place)
-                taken += cut(cohort, blocks, request, buffers)
+                    read = visit.fill(clock)
                 copied = clock()
-                del blocks
                 if recipe.collate is not None:
+                    buffers, self._buffers[place] = self._buffers[place], {}
                     voxels = {key: torch.from_numpy(in_user_order(b)) for key, b in buffers.items()}
                     self._samples[place] = transformed(transform, {**voxels, **sample_facts(cohort, request)})
                     changing += clock() - copied
@@ -140,15 +149,23 @@ class Filling:
             last = self._left == 0
         if last:
             self._finish()
-        self._tally.add(**{READ: reading, COPY: copying + clock() - begun, TRANSFORM: changing}, bytes=taken)
+        copying += clock() - begun
+        taken = sum(self._taken) if last else 0
+        self._tally.add(**{READ: reading, COPY: copying, TRANSFORM: changing}, bytes=taken)
 
     def _finish(self) -> None:
         collate = self._recipe.collate
         if collate is None:
-            self._batch = {**self._tensors, **batch_facts(self._recipe.cohort, self._requests)}
+            self._batch = {**self._tensors, **batch_facts(self._recipe.cohort, self.requests)}
         else:
             self._batch = collate(self._samples)
-        self._arrays, self._tensors, self._samples, self._entries = {}, {}, [], []
+        self._buffers, self._tensors, self._samples, self.visits = [], {}, [], []
+
+
+@lru_cache(maxsize=16)
+def _bounded(read: ReadConfig, cores: int | None) -> ReadConfig:
+    """The same settings, the engine's threads bounded where the caller has not done it."""
+    return replace(read, concurrency=read.concurrency or cores)
 
 
 def batch_facts(cohort: Cohort, requests: Sequence[Request]) -> Batch:

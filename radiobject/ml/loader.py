@@ -19,14 +19,14 @@ from radiobject import measuring
 from radiobject.errors import ConfigError
 from radiobject.frozen import is_whole
 from radiobject.ml.batches import Collate
-from radiobject.ml.blocks import Visit, in_visits
 from radiobject.ml.buffers import BufferPool
 from radiobject.ml.caching import Cache
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.filling import Batch, Filling, Recipe
-from radiobject.ml.plan import PatchPlan, Request
+from radiobject.ml.plan import PatchPlan
 from radiobject.ml.report import COPY, READ, TRANSFER, TRANSFORM, LoaderReport, Tally
 from radiobject.ml.transforms import Transform
+from radiobject.ml.visits import batches_ahead, in_visits
 
 __all__ = ["RadiLoader"]
 
@@ -42,8 +42,8 @@ class RadiLoader:
     returns one sample, as in `PlanDataset`; then `collate` (default `Collate`) puts samples together.
 
     `threads` (None: one a core, of remote studies 16) read up to `prefetch` batches ahead. With a plan's
-    `locality` the box around the patches of a visit is read once, and kept until the last of them is due: at
-    most about as many voxels as `locality` x (`window` + the batches ahead) patches. `cache` is a `Scratch`
+    `locality` the box around the patches of a visit is read once, and all of them go into their batches then:
+    at most about `locality` x (`window` + the batches ahead) patches wait in memory. `cache` is a `Scratch`
     or `InMemory`. `device` is where batches go; for CUDA they are read into pinned memory.
 
     A read or transform that fails raises when its batch is due, with a note that names the volume.
@@ -82,7 +82,9 @@ class RadiLoader:
         local = all(study.location.is_local for study in self.cohort.studies)
         self.threads = threads or (_cores() if local else max(_REMOTE_THREADS, _cores()))
         whole = transform is None and collate is None
-        memory = BufferPool(prefetch + 2, pinned=self.device is not None and self.device.type == "cuda")
+        self._ahead = batches_ahead(plan, batch_size)
+        kept = prefetch + 2 + self._ahead
+        memory = BufferPool(kept, pinned=self.device is not None and self.device.type == "cuda")
         joined = None if whole else collate or Collate(plan.spec)
         self._recipe = Recipe(self.cohort, memory, transform, joined, _cores() if local else None)
         self._tally, self._reads = Tally(), measuring.measure()
@@ -153,7 +155,7 @@ class RadiLoader:
         left = len(self.plan) - self.plan.position
         steps = left // self.batch_size + (left % self.batch_size > 0 and not self.drop_last)
         tally, reads = self._tally, self._reads = Tally(), measuring.measure()
-        requests = in_visits(self.plan, self.cohort)
+        fillings = in_visits(self.cohort, self._planned(tally, steps), self._ahead)
         pool = ThreadPoolExecutor(self.threads, "RadiLoader")
         ahead: deque[Filling] = deque()
         begun = time.perf_counter()
@@ -162,7 +164,8 @@ class RadiLoader:
                 for step in range(steps):
                     asked = time.perf_counter()
                     while len(ahead) <= min(self.prefetch, steps - 1 - step):
-                        ahead.append(self._begun(tally, requests, pool))
+                        ahead.append(next(fillings))
+                        ahead[-1].begin(pool, self.threads)
                     batch = self._sent(ahead.popleft().result(), tally)
                     rest = left - step * self.batch_size
                     # what is dropped at the end counts as handed out: a state saved now begins the next epoch
@@ -177,11 +180,10 @@ class RadiLoader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _begun(
-        self, tally: Tally, requests: Iterator[tuple[Request, Visit | None]], pool: ThreadPoolExecutor
-    ) -> Filling:
-        entries = list(islice(requests, self.batch_size))
-        return Filling(self._recipe, tally, entries, pool, self.threads)
+    def _planned(self, tally: Tally, steps: int) -> Iterator[Filling]:
+        requests = iter(self.plan)
+        for _ in range(steps):
+            yield Filling(self._recipe, tally, list(islice(requests, self.batch_size)))
 
     def _sent(self, batch: Batch, tally: Tally) -> Batch:
         if self.device is None:

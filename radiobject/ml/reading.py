@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from radiobject.ml.blocks import cut, read_blocks, within
+from radiobject.ml.blocks import put, read_blocks, within
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.plan import Request
 
@@ -36,7 +36,7 @@ def read_into(cohort: Cohort, request: Request, buffers: Mapping[str, npt.NDArra
     Of each volume exactly the box is read that lies in it, in one read. What lies outside is the spec's
     `pad`, in masks 0. A buffer may be any view of that shape, such as one place of a batch.
     """
-    cut(cohort, read_blocks(cohort, request.sample, within(cohort, request)), request, buffers)
+    put(cohort, read_blocks(cohort, request.sample, within(cohort, request)), request, buffers)
 
 
 def read_sample(cohort: Cohort, request: Request) -> dict[str, Any]:

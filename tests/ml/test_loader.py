@@ -16,11 +16,13 @@ from radiobject import RadiObject, ReadConfig, configure, measure
 from radiobject.errors import ConfigError, IntegrityError, TransformError
 from radiobject.ml.batches import Collate
 from radiobject.ml.buffers import BufferPool
+from radiobject.ml.filling import Filling
 from radiobject.ml.loader import RadiLoader
 from radiobject.ml.plan import PatchPlan
 from radiobject.ml.reading import read_sample
 from radiobject.ml.sampling import Grid, Sampling, Uniform
 from radiobject.ml.spec import SampleSpec
+from radiobject.ml.visits import Visit
 
 SHAPES = [(40, 33, 21), (50, 41, 65), (36, 66, 36), (70, 44, 30)]
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
@@ -86,19 +88,23 @@ def test_batches_are_the_plans_whatever_the_threads(study: RadiObject, threads: 
     assert min(float(b["image"].min()) for b in found) == -1  # the thin volume is padded
 
 
+@pytest.mark.parametrize("locality", [1, 4])
 @pytest.mark.parametrize("spec", [{"patch_size": None}, {"patch_size": None, "plane": "coronal"}])
-def test_whole_volumes_and_slices_are_padded_to_the_largest(study: RadiObject, spec: dict[str, Any]) -> None:
-    found = list(RadiLoader(plan(study, **spec), 2))
-    assert all_same(found, expected(plan(study, **spec), 2))
+def test_whole_volumes_and_slices_are_padded_to_the_largest(
+    study: RadiObject, spec: dict[str, Any], locality: int
+) -> None:
+    found = list(RadiLoader(plan(study, locality=locality, **spec), 2))
+    assert all_same(found, expected(plan(study, locality=locality, **spec), 2))
     assert {tuple(s) for b in found for s in b["shape"].tolist()} >= {
         tuple(np.delete(shape, 1)) if "plane" in spec else shape for shape in SHAPES
     }
 
 
-def test_native_and_resampled_batches(study: RadiObject) -> None:
-    for spec in ({"dtype": "native"}, {"spacing": 2.0}, {"axcodes": "LPS"}):
-        found = list(RadiLoader(plan(study, **spec), 4))
-        assert all_same(found, expected(plan(study, **spec), 4))
+@pytest.mark.parametrize("locality", [1, 4])
+@pytest.mark.parametrize("spec", [{"dtype": "native"}, {"spacing": 2.0}, {"axcodes": "LPS"}])
+def test_native_and_resampled_batches(study: RadiObject, spec: dict[str, Any], locality: int) -> None:
+    found = list(RadiLoader(plan(study, locality=locality, **spec), 4))
+    assert all_same(found, expected(plan(study, locality=locality, **spec), 4))
 
 
 def test_a_visit_is_decoded_once(study: RadiObject) -> None:
@@ -109,6 +115,25 @@ def test_a_visit_is_decoded_once(study: RadiObject) -> None:
         return cost["chunks_decoded"]
 
     assert chunks(8) < chunks(1) / 2
+
+
+def test_a_request_that_comes_twice_in_a_visit_is_there_twice(study: RadiObject) -> None:
+    ranks = [plan(study, Uniform(3), locality=12).shard(n, 3) for n in range(3)]  # padded to equal lengths
+    twice = [len(set(rank)) < len(rank) for rank in ranks]
+    assert any(twice)
+    for rank in ranks:
+        assert all_same(list(RadiLoader(rank, 2)), expected(rank, 2))
+
+
+def test_a_pass_that_ends_early_frees_its_batches_at_once(study: RadiObject) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with RadiLoader(plan(study, Uniform(16), locality=8), 4) as loader:
+            next(iter(loader))
+        assert not [found for found in gc.get_objects() if type(found) in (Filling, Visit)]
+    finally:
+        gc.enable()
 
 
 def test_epochs_differ_and_repeat(study: RadiObject) -> None:
@@ -147,11 +172,13 @@ def expected_second(study: RadiObject, locality: int) -> list[dict[str, Any]]:
     return expected(made, 3)
 
 
-def test_transforms_follow_from_the_plan(study: RadiObject) -> None:
+@pytest.mark.parametrize("locality", [1, 4])
+def test_transforms_follow_from_the_plan(study: RadiObject, locality: int) -> None:
     def noisy(sample: dict[str, Any]) -> dict[str, Any]:
         return {**sample, "image": sample["image"] + torch.rand(1), "noise": float(np.random.rand())}
 
-    runs = [list(RadiLoader(plan(study), 4, transform=noisy, threads=n)) for n in (1, 3)]
+    plans = [plan(study, locality=locality) for _ in range(2)]
+    runs = [list(RadiLoader(p, 4, transform=noisy, threads=n)) for p, n in zip(plans, (1, 3), strict=True)]
     assert all_same(*runs)
     assert len({float(n) for batch in runs[0] for n in batch["noise"]}) == 20
 
@@ -161,11 +188,12 @@ def test_a_collate_function_gets_the_samples(study: RadiObject) -> None:
     assert sum(len(batch["obs_id"]) for batch in loader) == 20
 
 
-def test_an_error_comes_with_its_batch_and_names_the_volume(tmp_path: Path) -> None:
+@pytest.mark.parametrize("locality", [1, 4])
+def test_an_error_comes_with_its_batch_and_names_the_volume(tmp_path: Path, locality: int) -> None:
     radi = write(tmp_path / "study")
     (damaged,) = (tmp_path / "study" / "collections" / "T1w" / "sub-2_T1w").glob("*/0/c/0/0/0")
     damaged.write_bytes(damaged.read_bytes()[:-200])
-    loader = RadiLoader(plan(radi, Grid()), 1, prefetch=5)
+    loader = RadiLoader(plan(radi, Grid(), locality), 1, prefetch=5)
     got: list[dict[str, Any]] = []
     with pytest.raises(IntegrityError) as caught:
         got.extend(loader)  # keeps what came before the error
@@ -219,9 +247,10 @@ def test_memory_of_batches_is_used_again_only_when_nobody_holds_it() -> None:
     assert place in {pool.take((2, 1, 3, 4, 5), np.dtype("f4"))[0].ctypes.data for _ in range(3)}
 
 
-def test_batches_that_are_kept_do_not_change(study: RadiObject) -> None:
+@pytest.mark.parametrize("locality", [1, 4])
+def test_batches_that_are_kept_do_not_change(study: RadiObject, locality: int) -> None:
     kept, copies = [], []
-    for batch in RadiLoader(plan(study), 2, prefetch=1):
+    for batch in RadiLoader(plan(study, locality=locality), 2, prefetch=1):
         kept.append(batch["image"])
         copies.append(batch["image"].clone())
     assert all(torch.equal(a, b) for a, b in zip(kept, copies, strict=True))

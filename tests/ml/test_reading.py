@@ -13,6 +13,7 @@ from radiobject import RadiObject, measure
 from radiobject.errors import ConfigError
 from radiobject.geometry.affine import Affine
 from radiobject.ml.batches import Collate
+from radiobject.ml.caching import InMemory
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.plan import PatchPlan, Request
 from radiobject.ml.reading import read_sample
@@ -69,6 +70,36 @@ def test_the_affine_of_a_patch_says_where_its_voxels_lie(
         here = index @ sample["affine"][:3, :3].T + sample["affine"][:3, 3]
         there = decoded(sample["image"][0]) @ stored[:3, :3].T + stored[:3, 3]
         assert np.allclose(here, there, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RadiObject]:
+    """A study of one volume 13 x 11 x 9 in each type."""
+    studies = {}
+    for dtype in ("u1", "i2", "f4"):
+        voxels = np.random.default_rng(0).integers(1, 99, (13, 11, 9)).astype(dtype)
+        place = tmp_path_factory.mktemp(dtype) / "study"
+        studies[dtype] = RadiObject.from_niftis(place, {"CT": [((voxels, np.eye(4)), "a")]}, progress=False)
+    return studies
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    dtype=st.sampled_from(["u1", "i2", "f4"]), start=st.tuples(*[st.integers(-8, 14)] * 3),
+    size=st.tuples(*[st.integers(1, 14)] * 3), cached=st.booleans(),
+)  # fmt: skip
+def test_a_patch_in_its_stored_type_is_copied_bit_by_bit(
+    typed: dict[str, RadiObject],
+    dtype: str,
+    start: tuple[int, int, int],
+    size: tuple[int, int, int],
+    cached: bool,
+) -> None:
+    cohort = Cohort.of(SampleSpec("CT", patch_size=size, dtype="native"), typed[dtype])
+    found = read_sample(cohort.with_cache(InMemory()) if cached else cohort, Request(0, 0, start, 0))["image"]
+    place = tuple(slice(a + 20, a + 20 + n) for a, n in zip(start, size, strict=True))
+    assert found.dtype == np.dtype(dtype)
+    assert np.array_equal(found[0], np.pad(typed[dtype].CT.iloc[0].to_numpy(), 20)[place])
 
 
 def test_one_patch_is_one_read_of_what_lies_in_the_volume(coded_study: RadiObject) -> None:

@@ -51,6 +51,19 @@ def test_it_counts_what_a_pass_read_and_used(study: RadiObject) -> None:
     assert "4 batches of 16 samples" in repr(found)
 
 
+def test_with_locality_as_much_is_used_and_less_decoded(study: RadiObject) -> None:
+    reports = []
+    for locality in (1, 8):
+        loader = RadiLoader(plan(study, locality), 4)
+        with configure(read=ReadConfig(cache_bytes=0)):
+            for _ in loader:
+                pass
+        reports.append(loader.report())
+    alone, shared = reports
+    assert alone.bytes_used == shared.bytes_used
+    assert shared.bytes_decoded < alone.bytes_decoded
+
+
 def test_from_a_cache_nothing_is_decoded(study: RadiObject) -> None:
     loader = RadiLoader(plan(study), 4, cache=InMemory(2**24))
     for _ in range(2):
