@@ -6,6 +6,7 @@ Run once for a new format version, or for something new in one, never again for 
     python tests/archives/make_archive.py tests/archives/v1.0-derived
     python tests/archives/make_archive.py tests/archives/v1.0-tiledb
     python tests/archives/make_archive.py tests/archives/v1.0-pyramid
+    PYTHONPATH=. python tests/archives/make_archive.py tests/archives/v1.0-dicom
 
 That on TileDB was made with tiledb 0.33.0, the oldest that the package takes. It writes `study.tar.xz` and
 `expected.json` (for each volume: shape, dtype, affine, SHA-256 of its voxels in C order x, y, z[, t][, c],
@@ -190,7 +191,35 @@ def _write_pyramid(folder: Path) -> RadiObject:
     )
 
 
+def _write_dicom(folder: Path) -> RadiObject:
+    """CT in HU, uneven slices with their distances; a SEG and an RTSTRUCT on the grid of the CT."""
+    from tests.ingest.label_objects import SERIES, SPACE, contour, rtstruct, save, seg
+    from tests.upstream.series import write_series
+
+    scaled = {
+        "RescaleSlope": 2,
+        "RescaleIntercept": -1024,
+        "SeriesInstanceUID": SERIES,
+        "FrameOfReferenceUID": SPACE,
+    }
+    ct = write_series(folder / "ct", **scaled)
+    uneven = write_series(folder / "uneven", (0.0, 2.5, 7.5))
+    mask = np.zeros((5, 4), np.uint8)
+    mask[1:3, 2] = 1
+    (folder / "seg").mkdir()
+    frames = [(1, (1, 2, 2.5), mask), (2, (1, 2, 5.0), mask[::-1])]
+    save(seg(frames, pixel_spacing=(0.5, 0.75), between=2.5), folder / "seg" / "a")
+    corners = [(1.4, 2.2, 2.5), (2.6, 2.2, 2.5), (2.6, 3.2, 2.5), (1.4, 3.2, 2.5)]
+    save(rtstruct({4: ("organ 4", [contour(corners)])}), folder / "seg" / "b")
+    return RadiObject.from_dicoms(
+        folder / "study",
+        {"CT": [(ct, "sub-01"), (uneven, "sub-02")], "seg": [(folder / "seg", "sub-01")]},
+        deid_key="00" * 32, irregular="keep", progress=False, message="archive",
+    )  # fmt: skip
+
+
 _WRITERS = {
+    "v1.0-dicom": _write_dicom,
     "v1.0": _write,
     "v1.0-derived": _write_derived,
     "v1.0-tiledb": _write_tiledb,

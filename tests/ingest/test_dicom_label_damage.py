@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
-from pydicom.uid import RLELossless
+from pydicom.uid import JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from radiobject.errors import SourceCorruptError, SourceError, SourceNotFoundError, SourceUnsupportedError
 from radiobject.geometry.affine import Affine
@@ -78,6 +78,114 @@ def test_pydicoms_segmentations_are_refused_for_what_is_wrong(name: str) -> None
         read_seg(PYDICOM / name)
 
 
+def _turn_one_frame(made: Dataset) -> None:
+    turned = Dataset()
+    turned.ImageOrientationPatient = [1, 0, 0, 0, 0, 1]
+    made.PerFrameFunctionalGroupsSequence[1].PlaneOrientationSequence = [turned]
+
+
+def _set(keyword: str, value: object) -> Callable[[Dataset], None]:
+    return lambda made: setattr(made, keyword, value)
+
+
+def _of_frame(keyword: str, inner: str, value: object) -> Callable[[Dataset], None]:
+    return lambda made: setattr(made.PerFrameFunctionalGroupsSequence[0][keyword].value[0], inner, value)
+
+
+def _of_all(keyword: str, inner: str, value: object) -> Callable[[Dataset], None]:
+    return lambda made: setattr(made.SharedFunctionalGroupsSequence[0][keyword].value[0], inner, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_set("SOPClassUID", "1.2.840.10008.5.1.4.1.1.2"), "got SOP class 1.2.840.10008.5.1.4.1.1.2"),
+        (_set("SegmentationType", "OTHER"), "BINARY or FRACTIONAL or LABELMAP"),
+        (_set("Rows", 0), "at least one frame, row and column"),
+        (_set("NumberOfFrames", 2), "an item for each of 2 frames"),
+        (_set("NumberOfFrames", 2**31 - 1), "bytes of pixels, as its header says"),
+        (_set("Columns", 65535), "bytes of pixels, as its header says"),
+        (_set("BitsAllocated", 32), "1, 8 or 16 bits"),
+        (_set("PixelRepresentation", 1), "signed"),
+        (_set("PixelData", b""), "pixel data"),
+        (_set("SegmentSequence", []), "one of the 0 segments"),
+        (lambda made: made.SegmentSequence.append(made.SegmentSequence[0]), "a number of its own"),
+        (_of_frame("SegmentIdentificationSequence", "ReferencedSegmentNumber", 9), "one of the 2 segments"),
+        (_of_frame("PlanePositionSequence", "ImagePositionPatient", [1e9, 0, 0]), "numbers up to"),
+        (_of_frame("PlanePositionSequence", "ImagePositionPatient", []), "ImagePositionPatient"),
+        (_of_all("PixelMeasuresSequence", "PixelSpacing", [-1, 1]), "PixelSpacing: expected above zero"),
+        (_of_all("PlaneOrientationSequence", "ImageOrientationPatient", [2, 0, 0, 0, 1, 0]), "unit vectors"),
+        (_turn_one_frame, "one orientation for all frames"),
+        (lambda made: made.SharedFunctionalGroupsSequence.clear(), "no PixelMeasuresSequence"),
+    ],
+)
+def test_segmentations_are_refused_for_what_is_wrong(
+    tmp_path: Path, change: Callable[[Dataset], None], words: str
+) -> None:
+    made = binary()
+    change(made)
+    with pytest.raises(SourceError, match=words):
+        read_seg(save(made, tmp_path / "a"))
+
+
+def test_values_that_the_type_of_a_segmentation_excludes_are_refused(tmp_path: Path) -> None:
+    twos = seg([(1, (0, 0, 0), MASK * 2)], bits=8)
+    with pytest.raises(SourceCorruptError, match="0 and 1 in a binary frame, got 2"):
+        read_seg(save(twos, tmp_path / "a"))
+    unscaled = fractional()
+    unscaled.MaximumFractionalValue = 0
+    with pytest.raises(SourceCorruptError, match="MaximumFractionalValue"):
+        read_seg(save(unscaled, tmp_path / "a"))
+
+
+@pytest.mark.parametrize(("syntax", "encoder"), [(RLELossless, "pydicom"), (JPEGLSLossless, "pyjpegls")])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"Rows": 17}, "readable DICOM object"),
+        ({"NumberOfFrames": 60000}, "each of 8 bytes or more"),
+        ({"Rows": 9000, "Columns": 9000}, "at most 67108864 pixels"),
+    ],
+)
+def test_compressed_frames_of_other_sizes_are_refused(
+    tmp_path: Path, syntax: str, encoder: str, change: dict[str, int], words: str
+) -> None:
+    made = seg([(1, (0, 0, 0), np.arange(256).reshape(16, 16) % 3)], kind="LABELMAP", bits=16)
+    save(made, tmp_path / "plain")
+    made.compress(syntax, encoding_plugin=encoder, generate_instance_uid=False)
+    assert read_seg(save(made, tmp_path / "a", syntax))[0].loaded.voxels.max() == 2
+    for keyword, value in change.items():
+        setattr(made, keyword, value)
+    with pytest.raises(SourceCorruptError, match=words):
+        read_seg(save(made, tmp_path / "a", syntax))
+
+
+def test_wider_values_than_the_header_says_are_refused(tmp_path: Path) -> None:
+    made = seg([(1, (0, 0, 0), np.arange(256).reshape(16, 16) * 200)], kind="LABELMAP", bits=16)
+    save(made, tmp_path / "plain")
+    made.compress(JPEGLSLossless, encoding_plugin="pyjpegls", generate_instance_uid=False)
+    made.BitsAllocated = made.BitsStored = 8
+    with pytest.raises(SourceCorruptError, match="frames of 8 bits, got 16"):
+        read_seg(save(made, tmp_path / "a", JPEGLSLossless))
+
+
+def test_a_decoder_that_may_abort_is_not_tried(tmp_path: Path) -> None:
+    made = label_map()
+    save(made, tmp_path / "plain")
+    made.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+    with pytest.raises(SourceUnsupportedError, match="got JPEG Lossless"):
+        read_seg(save(made, tmp_path / "a", JPEGLosslessSV1))
+
+
+def test_what_pydicom_warns_about_is_read_without_a_word(tmp_path: Path) -> None:
+    made = binary()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made.SpecificCharacterSet = "ISO_IR 999"
+        path = save(made, tmp_path / "a")
+    assert read(path)
+
+
 @pytest.mark.parametrize(
     ("data", "error"),
     [
@@ -117,7 +225,7 @@ def test_sizes_that_the_bytes_cannot_hold_cost_no_memory(
     made = fractional()
     if compressed:
         save(made, tmp_path / "plain")
-        made.compress(RLELossless, generate_instance_uid=False)
+        made.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
     for keyword, value in sizes.items():
         setattr(made, keyword, value)
     path = save(made, tmp_path / "a", RLELossless if compressed else "1.2.840.10008.1.2.1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ def ellipse(centre: Sequence[float], radii: Sequence[float], count: int = 720) -
     return np.column_stack([np.cos(angle), np.sin(angle)]) * radii + centre
 
 
+# no voxel's centre comes closer than 0.04 to these ellipses, so that their formula decides
 def inside(centre: Sequence[float], radii: Sequence[float]) -> npt.NDArray[np.bool_]:
     y, x = np.mgrid[: SHAPE[1], : SHAPE[0]]
     return ((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2 <= 1  # type: ignore[no-any-return]
@@ -76,23 +78,33 @@ def read(tmp_path: Path, made: Dataset, where: ReferenceGrid | None = None) -> n
     return volume.loaded.voxels
 
 
-QUARTERS = st.tuples(st.integers(-8, 40), st.integers(-8, 36)).map(lambda p: (p[0] / 4, p[1] / 4))
+# Thirds, among which no centre is exactly at the distance that decides from an edge as short as here.
+THIRDS = st.tuples(st.integers(-6, 30), st.integers(-6, 27)).map(lambda p: (p[0] / 3, p[1] / 3))
 
 
-def covered(polygons: list[list[tuple[float, float]]], x: int, y: int) -> bool:
-    """The rule of `fill`, voxel by voxel in exact integers of 1/4 voxel."""
-    crossings, px, py = 0, 4 * x, 4 * y
+def on_edge(a: tuple[Fraction, Fraction], b: tuple[Fraction, Fraction], x: int, y: int) -> bool:
+    """Whether a voxel's centre is within a hundredth of a voxel of an edge."""
+    along, to = (b[0] - a[0], b[1] - a[1]), (x - a[0], y - a[1])
+    length = along[0] ** 2 + along[1] ** 2
+    part = (to[0] * along[0] + to[1] * along[1]) / length if length else Fraction(0)
+    part = min(max(part, Fraction(0)), Fraction(1))
+    return (to[0] - part * along[0]) ** 2 + (to[1] - part * along[1]) ** 2 <= Fraction(1, 10000)
+
+
+def covered(polygons: Sequence[Sequence[Sequence[float]]], x: int, y: int) -> bool:
+    """The rule of `fill`, voxel by voxel in exact fractions."""
+    crossings = 0
     for polygon in polygons:
-        scaled = [(round(4 * a), round(4 * b)) for a, b in polygon]
-        for (ax, ay), (bx, by) in zip(scaled, scaled[1:] + scaled[:1], strict=True):
-            turn = (bx - ax) * (py - ay) - (by - ay) * (px - ax)
-            if turn == 0 and min(ax, bx) <= px <= max(ax, bx) and min(ay, by) <= py <= max(ay, by):
+        exact = [(Fraction(px), Fraction(py)) for px, py in polygon]
+        for a, b in zip(exact, exact[1:] + exact[:1], strict=True):
+            if on_edge(a, b, x, y):
                 return True
-            crossings += (ay <= py) != (by <= py) and (turn > 0) == (by > ay)
+            if (a[1] <= y) != (b[1] <= y):
+                crossings += a[0] + (y - a[1]) * (b[0] - a[0]) / (b[1] - a[1]) <= x
     return crossings % 2 == 1
 
 
-@given(polygons=st.lists(st.lists(QUARTERS, min_size=1, max_size=8), min_size=1, max_size=3))
+@given(polygons=st.lists(st.lists(THIRDS, min_size=1, max_size=8), min_size=1, max_size=3))
 def test_a_voxel_belongs_by_the_written_rule(polygons: list[list[tuple[float, float]]]) -> None:
     found = fill([np.array(p) for p in polygons], (7, 8))
     assert found.tolist() == [[covered(polygons, x, y) for x in range(8)] for y in range(7)]
@@ -109,15 +121,15 @@ def test_matplotlib_agrees_off_the_edges(radii: list[float], centre: tuple[float
     y, x = np.mgrid[:11, :12]
     points = np.column_stack([x.ravel(), y.ravel()])
     shape = path.Path(np.vstack([star, star[:1]]), closed=True)
-    within = shape.contains_points(points, radius=-1e-3)
-    beyond = shape.contains_points(points, radius=1e-3)
+    within = shape.contains_points(points, radius=-0.03)
+    beyond = shape.contains_points(points, radius=0.03)
     sure = within == beyond
     assert np.array_equal(fill([star], (11, 12)).ravel()[sure], within[sure])
 
 
 @GRIDS
 def test_ellipses_equal_their_formula_on_any_grid(tmp_path: Path, affine: Affine) -> None:
-    centre, radii = (18.3, 15.6), [(12.2, 9.1), (7.7, 8.4)]
+    centre, radii = (18.3, 15.65), [(11.55, 9.25), (7.2, 8.15)]
     made = rtstruct({3: ("liver", [drawn(ellipse(centre, r), z, affine) for z, r in enumerate(radii, 1)])})
     voxels = read(tmp_path, made, grid(affine))
     for z, r in enumerate(radii, 1):
@@ -137,14 +149,14 @@ def test_the_affine_is_the_grids_and_names_and_colours_are_kept(tmp_path: Path) 
     assert rtstruct_reference(tmp_path / "a") == (SERIES, SPACE)
 
 
-RING = [ellipse((18.3, 15.6), (12.2, 9.1)), ellipse((18.3, 15.6), (6.1, 5.2))]
-ISLAND = ellipse((18.3, 15.6), (2.3, 2.2))
+RING = [ellipse((18.3, 15.65), (11.55, 9.25)), ellipse((18.3, 15.65), (6.15, 4.95))]
+ISLAND = ellipse((18.3, 15.65), (2.0, 2.0))
 
 
 @pytest.mark.parametrize("kind", ["CLOSED_PLANAR", "CLOSEDPLANAR_XOR"])
 def test_inner_contours_cut_holes_and_islands_fill_them_again(tmp_path: Path, kind: str) -> None:
-    ring = inside((18.3, 15.6), (12.2, 9.1)) & ~inside((18.3, 15.6), (6.1, 5.2))
-    island = inside((18.3, 15.6), (2.3, 2.2))
+    ring = inside((18.3, 15.65), (11.55, 9.25)) & ~inside((18.3, 15.65), (6.15, 4.95))
+    island = inside((18.3, 15.65), (2.0, 2.0))
     made = rtstruct({1: ("a", [drawn(p, 1, kind=kind) for p in (RING[1], RING[0], ISLAND)])})
     assert np.array_equal(read(tmp_path, made)[1], ring | island)
 
@@ -160,9 +172,20 @@ def test_the_channel_of_a_keyhole_does_not_show(tmp_path: Path) -> None:
     assert read(tmp_path, rtstruct({1: ("a", [drawn(level, 0)])}))[0, 8, 2:7].all()
 
 
+@given(noise=st.lists(st.floats(-0.006, 0.006), min_size=8, max_size=8))
+def test_the_rounding_of_decimals_moves_no_voxel(noise: list[float]) -> None:
+    rough = box(2, 5, 1, 6) + np.reshape(noise, (4, 2))
+    assert np.array_equal(fill([rough], (8, 8)), fill([box(2, 5, 1, 6)], (8, 8)))
+
+
+def test_an_edge_ends_at_its_vertices() -> None:
+    assert not fill([np.array([[1.008, 1.008], [3, 3], [3, 1.5]])], (4, 4))[1, 1]
+    assert fill([np.array([[1.006, 1.006], [3, 3], [3, 1.5]])], (4, 4))[1, 1]
+
+
 @GRIDS
 def test_contours_through_the_outermost_centres_give_the_mask_back(tmp_path: Path, affine: Affine) -> None:
-    made = rtstruct({1: ("a", [drawn(box(3, 9, 4, 6), 2, affine, decimals=3)])})
+    made = rtstruct({1: ("a", [drawn(box(3, 9, 4, 6), 2, affine, decimals=2)])})
     expected = np.zeros(SHAPE[::-1])
     expected[2, 4:7, 3:10] = 1
     assert np.array_equal(read(tmp_path, made, grid(affine)), expected)
@@ -258,6 +281,17 @@ def test_another_frame_of_reference_is_refused_by_name(tmp_path: Path) -> None:
     elsewhere = ReferenceGrid(STRAIGHT, SHAPE, {}, "7.7")
     with pytest.raises(SourceUnsupportedError, match=r"'tongue'.*frame of reference"):
         read_rtstruct(path, elsewhere)
+
+
+def test_names_follow_the_character_set_of_their_item_and_several_series_are_none(tmp_path: Path) -> None:
+    made = rtstruct({1: ("Å", [drawn(box(2, 6), 1)])})
+    made.StructureSetROISequence[0].SpecificCharacterSet = "ISO_IR 100"
+    study = made.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    study.RTReferencedSeriesSequence.append(Dataset())
+    study.RTReferencedSeriesSequence[1].SeriesInstanceUID = "1.2.3.99"
+    (volume,) = read_rtstruct(save(made, tmp_path / "a"), grid())
+    assert [label.name for label in volume.loaded.meta.labels] == ["Å"]
+    assert volume.series_uid is None
 
 
 def test_without_closed_contours_there_is_no_volume(tmp_path: Path) -> None:

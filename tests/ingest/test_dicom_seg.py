@@ -15,10 +15,17 @@ pytest.importorskip("pydicom")
 
 import pydicom
 from pydicom.sr.codedict import codes
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from radiobject.errors import SourceCorruptError, SourceUnsupportedError, UnknownIdError
 from radiobject.format.meta import Label
+from radiobject.geometry.affine import Affine
 from radiobject.ingest.dicom.colours import cielab_rgba
 from radiobject.ingest.dicom.labelled import LabelVolume, on_grid
 from radiobject.ingest.dicom.seg import read_seg, seg_parts
@@ -224,14 +231,22 @@ def test_bits_are_those_that_pydicom_packed(
     assert np.array_equal(one(save(made, path)).loaded.voxels, masks * 3)
 
 
-@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, DeflatedExplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    ("syntax", "encoder"),
+    [
+        (RLELossless, "pydicom"),
+        (JPEGLSLossless, "pyjpegls"),
+        (JPEG2000Lossless, "pylibjpeg"),
+        (DeflatedExplicitVRLittleEndian, None),
+    ],
+)
 @pytest.mark.parametrize("bits", [8, 16])
-def test_compressed_label_maps_are_exact(tmp_path: Path, syntax: str, bits: int) -> None:
-    pixels = np.random.default_rng(0).integers(0, 2**bits, (2, 40, 1)) + np.zeros((1, 1, 31), int)
+def test_compressed_label_maps_are_exact(tmp_path: Path, syntax: str, encoder: str | None, bits: int) -> None:
+    pixels = np.arange(2 * 71 * 67).reshape(2, 71, 67) * 13 % 2**bits
     made = seg([(1, (0, 0, 5.0 * n), frame) for n, frame in enumerate(pixels)], kind="LABELMAP", bits=bits)
-    if syntax != DeflatedExplicitVRLittleEndian:
+    if encoder:
         save(made, tmp_path / "plain", ExplicitVRLittleEndian)
-        made.compress(syntax, generate_instance_uid=False)
+        made.compress(syntax, encoding_plugin=encoder, generate_instance_uid=False)
     assert np.array_equal(one(save(made, tmp_path / "a", syntax)).loaded.voxels, pixels)
 
 
@@ -275,6 +290,10 @@ def test_segments_are_put_on_the_grid_of_their_image(tmp_path: Path) -> None:
     assert whole.loaded.voxels.sum() == volume.loaded.voxels.sum()
     assert whole.loaded.meta.labels == volume.loaded.meta.labels
     assert on_grid(volume, affine.crop((0, 0, 1)), (4, 3, 9)) is None  # its first plane is outside
+    assert on_grid(volume, affine, (4, 3, 1)) is None  # its last plane is outside
+    half = affine.matrix.copy()
+    half[0, 3] += 0.5
+    assert on_grid(volume, Affine(half), (6, 5, 7)) is None  # between the image's voxels
     assert on_grid(volume, affine.crop((0, 0, 0), (1, 1, 2)), (4, 3, 9)) is None  # another spacing
 
 

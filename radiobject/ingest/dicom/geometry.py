@@ -77,7 +77,7 @@ def lattice(frames: Sequence[Frame], name: str, *, keep_irregular: bool = False)
     places = np.array([f.position for f in frames])
     distances = (places - places[0]) @ normal
     if len(frames) == 1:
-        thickness = first.thickness if first.thickness and first.thickness > 0 else 1.0
+        thickness = first.thickness if first.thickness and 1e-6 <= first.thickness <= 1e6 else 1.0
         step = normal * thickness
     else:
         step = (places[-1] - places[0]) / (len(frames) - 1)

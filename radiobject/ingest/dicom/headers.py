@@ -64,10 +64,14 @@ class Header:
         if data is None:
             return ""
         try:
-            encodings = convert_encodings(list(self.words("SpecificCharacterSet")) or None)
+            # pydicom has converted this one while it read the file
+            encodings = convert_encodings(self.dataset.get("SpecificCharacterSet"))
             return decode_bytes(data, encodings, set()).strip(" \0")
         except (LookupError, UnicodeError, ValueError) as error:
-            raise SourceCorruptError(self._what(keyword), expected="text", got=str(error)) from error
+            # without the bytes: they are a name
+            raise SourceCorruptError(
+                self._what(keyword), expected="text in its character set", got=type(error).__name__
+            ) from error
 
     def numbers(self, key: str | int, count: int | None = None) -> tuple[float, ...] | None:
         """The values of a decimal or integer text (DS, IS), None where there are none.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
+from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID
@@ -22,6 +23,7 @@ from radiobject.errors import (
     SourceError,
     SourceUnsupportedError,
 )
+from radiobject.ingest.dicom.codestreams import PLUGINS, stated
 from radiobject.ingest.dicom.frames import Pixels
 from radiobject.ingest.dicom.mosaic import tile_shape
 
@@ -95,12 +97,14 @@ def _decoded(path: str, pixels: Pixels, numbers: Sequence[int]) -> Iterator[tupl
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            if UID(pixels.syntax).is_deflated:
-                whole = dcmread(path).pixel_array.reshape(pixels.frames, pixels.rows, pixels.columns)
+            dataset = dcmread(path, force=True)
+            if not UID(pixels.syntax).is_encapsulated:
+                whole = dataset.pixel_array.reshape(pixels.frames, pixels.rows, pixels.columns)
                 decoded: Iterable[Array] = (whole[n] for n in numbers)
             else:
-                _check_decoder(path, pixels)
-                decoded = iter_pixels(path, indices=numbers, raw=True)
+                plugin = _plugin(path, pixels)
+                _check_stated(dataset.PixelData, pixels, path)
+                decoded = iter_pixels(dataset, indices=numbers, raw=True, decoding_plugin=plugin)
             for number, frame in zip(numbers, decoded, strict=True):
                 if frame.shape != (pixels.rows, pixels.columns):
                     raise SourceCorruptError(
@@ -109,27 +113,38 @@ def _decoded(path: str, pixels: Pixels, numbers: Sequence[int]) -> Iterator[tupl
                 yield number, _as_stored(frame, pixels, path)
         except RadiObjectError:
             raise
-        except BaseException as error:  # decoders raise what the bytes bring about
-            # those in Rust panic with what is no Exception
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
+        except Exception as error:  # decoders raise what the bytes bring about
             raise SourceCorruptError(
                 path, expected=f"pixels of {name}", got=f"{type(error).__name__}: {error}"
             ) from error
 
 
-def _check_decoder(path: str, pixels: Pixels) -> None:
-    try:
-        decoder = get_decoder(pixels.syntax)
-    except NotImplementedError as error:
-        raise SourceUnsupportedError(
-            path, expected="a syntax that can be decoded", got=UID(pixels.syntax).name
-        ) from error
-    if not decoder.is_available:
+def _plugin(path: str, pixels: Pixels) -> str:
+    """The decoder for these pixels; `MissingDependencyError` with the pip line where it is missing."""
+    name, plugin = UID(pixels.syntax).name, PLUGINS.get(pixels.syntax)
+    if plugin is None:
+        raise SourceUnsupportedError(path, expected="a syntax that can be decoded", got=name)
+    if plugin not in get_decoder(UID(pixels.syntax)).available_plugins:
         raise MissingDependencyError(
-            f"{path} is {UID(pixels.syntax).name}, which needs a decoder",
-            hint='pip install "radiobject-zarr[dicom]"',
+            f"{path} is {name}, which needs the decoder {plugin}", hint='pip install "radiobject-zarr[dicom]"'
         )
+    return plugin
+
+
+def _check_stated(data: bytes, pixels: Pixels, path: str) -> None:
+    """Raise `SourceCorruptError` unless every compressed frame is of the size that the header says."""
+    frames = list(generate_frames(data, number_of_frames=pixels.frames))
+    if len(frames) != pixels.frames:
+        raise SourceCorruptError(path, expected=f"{pixels.frames} frames", got=str(len(frames)))
+    for frame in frames:
+        said = stated(frame, pixels.syntax)
+        size = None if said is None else (said.rows or pixels.rows, said.columns or pixels.columns)
+        if said is None or size != (pixels.rows, pixels.columns) or said.bits > pixels.bits_allocated:
+            raise SourceCorruptError(
+                path,
+                expected=f"{pixels.rows} x {pixels.columns} pixels of at most {pixels.bits_allocated} bits",
+                got="no codestream of its kind" if said is None else f"{size} of {said.bits} bits",
+            )
 
 
 def _as_stored(frame: Array, pixels: Pixels, path: str) -> Array:

@@ -27,6 +27,7 @@ __all__ = ["Skip", "open_header", "read_instance"]
 _CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 _DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 _MAX_SIDE = 65535
+_UNDEFINED = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,8 @@ def _pixels(header: Header, path: str, after: int, rest: bytes, size: int) -> Pi
     bits = sizes["BitsAllocated"] or 0
     native = not syntax.is_encapsulated and not syntax.is_deflated and syntax != ExplicitVRBigEndian
     # group, element, then in explicit syntaxes the VR and two reserved bytes; then the length
-    before = 4 if syntax.is_implicit_VR else 8
+    # as the file has it: some say one syntax and are written in the other, which pydicom forgives
+    before = 8 if rest[4:6] in (b"OB", b"OW", b"OF", b"OD", b"UN") else 4
     length = struct.unpack("<I", rest[before : before + 4])[0] if native else None
     found = Pixels(
         rows=sizes["Rows"] or 0,
@@ -231,6 +233,9 @@ def _pixels(header: Header, path: str, after: int, rest: bytes, size: int) -> Pi
         length=length,
     )
     _check_pixels(found, path, size)
+    high = header.count("HighBit")
+    if high is not None and not floating and high != found.bits_stored - 1:
+        raise SourceUnsupportedError(f"{path}, HighBit", expected=str(found.bits_stored - 1), got=str(high))
     return found
 
 
@@ -246,11 +251,16 @@ def _check_pixels(pixels: Pixels, path: str, size: int) -> None:
     wanted = pixels.rows * pixels.columns * pixels.frames * pixels.bits_allocated // 8
     if pixels.length is None:
         return
+    if pixels.length == _UNDEFINED:
+        raise SourceCorruptError(
+            path, expected=f"plain pixels ({UID(pixels.syntax).name})", got="compressed ones"
+        )
     there = min(pixels.length, size - pixels.offset)
-    if there < wanted:
+    # more than padding: rows, columns, frames or bits are not what they are said to be
+    if there < wanted or there >= 2 * wanted:
         raise SourceCorruptError(
             path,
             expected=f"{wanted:,} bytes of pixels ({pixels.frames} x {pixels.rows} x {pixels.columns})",
             got=f"{max(there, 0):,}",
-            hint="The file was cut short; fetch it again.",
+            hint="The file was cut short; fetch it again." if there < wanted else None,
         )

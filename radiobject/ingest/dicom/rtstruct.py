@@ -67,7 +67,7 @@ def read_rtstruct(
         unfilled = sum(c.slice is None for roi in structures.rois for c in roi.contours)
         if unfilled:
             _log.warning(
-                "%s: %d contours are kept, not filled (points, open ones, repetitions, planes between slices)",
+                "%s: %d contours are kept, not filled (points, open, repeated, between slices)",
                 structures.header.name,
                 unfilled,
             )

@@ -63,7 +63,7 @@ def arranged(instances: Iterable[Instance], irregular: Irregular = "error") -> l
     lie at one position, they are told apart by kind of image, echo, inversion time or flip angle, which make
     volumes of their own, and then by time.
     """
-    series: dict[str, list[Member]] = defaultdict(list)
+    series: dict[tuple[str, str, str], list[Member]] = defaultdict(list)
     for instance in _once(instances):
         for frame in instance.frames:
             series[_home(instance)].append(Member(instance, frame))
@@ -79,15 +79,19 @@ def arranged(instances: Iterable[Instance], irregular: Irregular = "error") -> l
     return _distinct(found)
 
 
-def _home(instance: Instance) -> str:
-    """Its series: without a UID of it, what lies in one folder belongs together."""
-    return instance.series_uid or os.path.dirname(instance.path)
+def _home(instance: Instance) -> tuple[str, str, str]:
+    """Its series: without a UID of it, what lies in one folder belongs together.
+
+    With patient and study, because some anonymisers give all series one UID.
+    """
+    series = instance.series_uid or os.path.dirname(instance.path)
+    return instance.patient_id, instance.study_uid, series
 
 
-def _series_order(members: Sequence[Member]) -> tuple[str, float, str]:
+def _series_order(members: Sequence[Member]) -> tuple[str, float]:
+    """By study and number; what has none stays in the order of its files."""
     first = members[0].instance
-    number = math.inf if first.series_number is None else first.series_number
-    return first.study_date, number, first.series_uid
+    return first.study_date, math.inf if first.series_number is None else first.series_number
 
 
 def _once(instances: Iterable[Instance]) -> list[Instance]:
@@ -236,13 +240,16 @@ def _in_time(members: Sequence[Member], name: str) -> tuple[tuple[Member, ...], 
         raise SourceUnsupportedError(
             name, expected="as many images at each position", got=_counted(counts, distances, slot)
         )
+    _check_together(at, name)
     for keyword, of in _MOMENTS:
         if len(at) == 1 and keyword not in _OF_ONE_SLICE:
             continue
         keys = [[of(m.frame.moment) for m in there] for there in at]
         if all(None not in values and len(set(values)) == len(values) for values in keys):
             ordered = [sorted(there, key=lambda m: of(m.frame.moment)) for there in at]
-            return tuple(zip(*ordered, strict=True))
+            times = tuple(zip(*ordered, strict=True))
+            _check_diffusion(times, keyword, name)
+            return times
     if len(at) == 1:
         raise SourceUnsupportedError(
             name, expected="slices at more than one position",
@@ -253,6 +260,29 @@ def _in_time(members: Sequence[Member], name: str) -> tuple[tuple[Member, ...], 
         name, expected="one image at each position, or something that orders them in time",
         got=f"{counts[0]} images at each of {len(at)} positions, told apart by nothing",
     )  # fmt: skip
+
+
+def _check_together(at: Sequence[Sequence[Member]], name: str) -> None:
+    """Raise `SourceUnsupportedError` where images at one distance lie elsewhere in their plane: stations."""
+    for there in at:
+        places = np.array([m.frame.position for m in there])
+        away = float(np.linalg.norm(places - places[0], axis=1).max())
+        if away > min(there[0].frame.spacing):
+            raise SourceUnsupportedError(
+                name, expected="images of one distance along the normal at one place",
+                got=f"some that lie {away:.4g} mm beside each other",
+                hint="It is several stacks: ingest a folder for each.",
+            )  # fmt: skip
+
+
+def _check_diffusion(times: Sequence[Sequence[Member]], keyword: str, name: str) -> None:
+    """Raise `SourceUnsupportedError` where what orders images mixes diffusion weightings."""
+    for row in times:
+        if len(values := {m.frame.b_value for m in row}) > 1:
+            raise SourceUnsupportedError(
+                name, expected="one b-value for all slices of a time",
+                got=f"{sorted(map(str, values))} when ordered by {keyword}",
+            )  # fmt: skip
 
 
 def _counted(counts: Sequence[int], distances: Any, slot: Any) -> str:

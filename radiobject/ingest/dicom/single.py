@@ -20,6 +20,9 @@ __all__ = [
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
+_MOST_MM, _MOST = 1e6, 1e30
+"""What is larger, or a length below 1 / _MOST_MM, is a broken number, and would overflow."""
+
 
 def single_frame(header: Header) -> Frame:
     """Geometry, scaling and order of the one image of a file."""
@@ -53,6 +56,10 @@ def single_frame(header: Header) -> Frame:
 def position_of(header: Header) -> Vector:
     """ImagePositionPatient, mm, LPS."""
     x, y, z = header.numbers("ImagePositionPatient", 3) or _missing(header, "ImagePositionPatient")
+    if max(abs(x), abs(y), abs(z)) > _MOST_MM:
+        raise SourceCorruptError(
+            f"{header.name}, ImagePositionPatient", expected=f"within {_MOST_MM:g} mm", got=str([x, y, z])
+        )
     return x, y, z
 
 
@@ -73,8 +80,12 @@ def orientation_of(header: Header) -> tuple[float, float, float, float, float, f
 def spacing_of(header: Header) -> tuple[float, float]:
     """PixelSpacing: the distances of rows and of columns, mm."""
     found = header.numbers("PixelSpacing", 2) or _missing(header, "PixelSpacing")
-    if min(found) <= 0:
-        raise SourceCorruptError(f"{header.name}, PixelSpacing", expected="above zero", got=str(list(found)))
+    if min(found) < 1 / _MOST_MM or max(found) > _MOST_MM:
+        raise SourceCorruptError(
+            f"{header.name}, PixelSpacing",
+            expected=f"{1 / _MOST_MM:g} to {_MOST_MM:g} mm",
+            got=str(list(found)),
+        )
     return found[0], found[1]
 
 
@@ -139,8 +150,10 @@ def _one(header: Header, keyword: str) -> float | None:
 def scaling_of(header: Header) -> tuple[float, float]:
     """RescaleSlope and RescaleIntercept, 1 and 0 where they are missing. A slope of 0 is refused."""
     slope, inter = header.numbers("RescaleSlope", 1), header.numbers("RescaleIntercept", 1)
-    if slope == (0.0,):
-        raise SourceCorruptError(f"{header.name}, RescaleSlope", expected="other than 0", got="0")
+    for keyword, found in (("RescaleSlope", slope), ("RescaleIntercept", inter)):
+        if found is not None and (abs(found[0]) > _MOST or (found is slope and found[0] == 0)):
+            expected = f"other than 0, within {_MOST:g}" if found is slope else f"within {_MOST:g}"
+            raise SourceCorruptError(f"{header.name}, {keyword}", expected=expected, got=f"{found[0]:g}")
     return 1.0 if slope is None else slope[0], 0.0 if inter is None else inter[0]
 
 
