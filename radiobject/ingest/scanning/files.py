@@ -1,0 +1,93 @@
+"""FileSource: a NIfTI file of a layout, with what the layout says of it besides the file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from radiobject.errors import SourceError, SourceUnsupportedError
+from radiobject.format.meta import Label
+from radiobject.ingest.nifti import read_nifti
+from radiobject.ingest.sources import Readable
+from radiobject.writing.loaded import Axis4, Loaded
+
+__all__ = ["MOST_ATTACHED", "FileSource"]
+
+MOST_ATTACHED = 16 * 2**20
+"""Most bytes of a file that is kept beside a volume."""
+
+
+@dataclass(frozen=True)
+class FileSource(Readable):
+    """One NIfTI file, or one `channel` of it, with names of its labels and files to keep beside the voxels.
+
+    A file without a channel keeps its header, so that an export gives it back; a channel is a part of a
+    file, and does not.
+    """
+
+    path: str
+    channel: int | None = None
+    labels: tuple[Label, ...] = ()
+    attachments: tuple[tuple[str, str], ...] = ()
+    axis4: Axis4 = "auto"
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return self.path if self.channel is None else f"{self.path}, channel {self.channel}"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Tells whether one of its files changed between two runs."""
+        digest = hashlib.sha256()
+        try:
+            for path in (self.path, *(path for _, path in self.attachments)):
+                state = os.stat(path)
+                digest.update(f"{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+        except OSError:
+            return None
+        return digest.hexdigest()
+
+    def private(self, text: str) -> str:
+        """The text with names of files, without the folders that they are in."""
+        folder = os.path.dirname(self.path)
+        return text.replace(folder + os.sep, "") if folder else text
+
+    def load(self) -> Loaded:
+        """Read it. Raises from the `SourceError` branch."""
+        image = read_nifti(self.path, axis4="channel" if self.channel is not None else self.axis4)
+        meta, voxels = image.meta("label" if self.labels else "image"), image.voxels
+        extras = {"nifti": image.header, "nifti_lead": image.lead, "nifti_tail": image.tail}
+        if self.channel is not None:
+            if meta.dims[0] != "c" or self.channel >= voxels.shape[0]:
+                raise SourceUnsupportedError(
+                    self.path, expected=f"channel {self.channel}", got=f"axes {meta.dims} of {voxels.shape}"
+                )
+            voxels = np.ascontiguousarray(voxels[self.channel])
+            extras = {}
+            source = replace(meta.source, exact=False, file_axes=("x", "y", "z"))
+            meta = replace(meta, dims=meta.dims[1:], source=source)
+        extras = {name: data for name, data in extras.items() if data}
+        extras |= {name: self._attached(path) for name, path in self.attachments}
+        labels = self.labels or meta.labels
+        meta = replace(meta, labels=labels, source=replace(meta.source, extras=tuple(extras)))
+        digest = hashlib.sha256(f"{image.digest}{self.channel}{labels}".encode())
+        for name, _ in self.attachments:
+            digest.update(extras[name])
+        plain = self.channel is None and not self.labels and not self.attachments
+        return Loaded(voxels, meta, extras, image.digest if plain else digest.hexdigest())
+
+    def _attached(self, path: str) -> bytes:
+        try:
+            with open(path, "rb") as file:
+                data = file.read(MOST_ATTACHED + 1)
+        except OSError as error:
+            raise SourceError(
+                path, expected="a readable file", got=f"{type(error).__name__}: {error}"
+            ) from error
+        if len(data) > MOST_ATTACHED:
+            raise SourceUnsupportedError(path, expected=f"at most {MOST_ATTACHED:,} bytes", got="more")
+        return data
