@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         configure,
     )
     from radiobject.ingest.deidentify import pseudonym
+    from radiobject.ingest.scanning.plan import Plan, scan
     from radiobject.measuring import measure
     from radiobject.model.collection import VolumeCollection
     from radiobject.model.dataframe import Dataframe
@@ -33,6 +34,7 @@ __all__ = [
     "Dataframe",
     "Index",
     "OrientationConfig",
+    "Plan",
     "RadiObject",
     "RadiObjectWriter",
     "ReadConfig",
@@ -47,12 +49,14 @@ __all__ = [
     "configure",
     "measure",
     "pseudonym",
+    "scan",
 ]
 
 # `import radiobject` must not cost pandas, pyarrow and an engine: each name loads its room when first used.
 _ROOMS = {
     "Dataframe": "model.dataframe",
     "Index": "model.index",
+    "Plan": "ingest.scanning.plan",
     "RadiObject": "model.radi_object",
     "RadiObjectWriter": "model.writers",
     "Volume": "model.volume",
@@ -61,6 +65,7 @@ _ROOMS = {
     "align": "model.index",
     "measure": "measuring",
     "pseudonym": "ingest.deidentify",
+    "scan": "ingest.scanning.plan",
 }
 
 refuse_other_distribution()

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from radiobject.cli.options import AsJson, StorageOptions, check_backend, storage_options
+from radiobject.cli.options import AsJson, StorageOptions, check_backend, open_study, storage_options
 from radiobject.cli.output import console, print_json
+from radiobject.cli.planning import planned, show_plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,26 @@ class Irregular(Enum):
     keep = "keep"
 
 
+class Kind(Enum):
+    """What a folder's files follow."""
+
+    auto = "auto"
+    bids = "bids"
+    msd = "msd"
+    nnunet = "nnunet"
+    dicom = "dicom"
+    nifti = "nifti"
+
+
+class OnConflict(Enum):
+    """What becomes of a volume that is there already."""
+
+    error = "error"
+    skip = "skip"
+    update = "update"
+    replace = "replace"
+
+
 class Pyramid(Enum):
     """Whether coarser levels are written."""
 
@@ -58,6 +79,13 @@ class Preset(Enum):
 
 def ingest(
     uri: Annotated[str, typer.Argument(metavar="URI", help="Path or URL of the study to create.")],
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FOLDER",
+            help="A folder of BIDS, MSD, nnU-Net, DICOM or NIfTI: which is found out. Or name sources below.",
+        ),
+    ] = None,
     images: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,6 +136,31 @@ def ingest(
     irregular: Annotated[
         Irregular, typer.Option(help="DICOM volumes with missing or uneven slices: error, or keep them.")
     ] = Irregular.error,
+    kind: Annotated[Kind, typer.Option(help="Layout of FOLDER; auto knows it by its files.")] = Kind.auto,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON list that sends rows of FOLDER to collections: "
+            '[{"collection": "T1w", "SeriesDescription": "(?i)t1"}, ...].'
+        ),
+    ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="Save the plan of FOLDER here (.csv) with --dry-run; else take this one, edited."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what FOLDER would become, and stop.")
+    ] = False,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Convert a few volumes of FOLDER, say hours and size, and stop."),
+    ] = False,
+    on_conflict: Annotated[
+        OnConflict, typer.Option(help="Volumes of FOLDER that the study at URI holds already.")
+    ] = OnConflict.error,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Of FOLDER only what the study's ledger has as failed.")
+    ] = False,
     preset: Annotated[
         Preset | None,
         typer.Option(help="Compression of all collections; left out: fast for images, archive for labels."),
@@ -127,12 +180,14 @@ def ingest(
     as_json: AsJson = False,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Create a study from NIfTI files, without loss, or from DICOM, private by default, in one commit.
+    """Make a study of a folder, or add to it, in one commit: BIDS, MSD, nnU-Net, DICOM, NIfTI.
 
-    Subjects come from the names of NIfTI files (sub-01_T1w.nii.gz is of sub-01); those of DICOM are
-    pseudonyms of PatientID. Files are told apart by their content. Quote globs.
+    NIfTI loses nothing; DICOM is private by default. Subjects come from names of files (sub-01_T1w.nii.gz
+    is of sub-01); those of DICOM are pseudonyms of PatientID. See first what will happen: --dry-run.
 
     \b
+        radiobject ingest studies/cohort /data/bids --dry-run --plan plan.csv
+        radiobject ingest studies/cohort /data/bids --plan plan.csv --workers 8
         radiobject ingest studies/clinic --dicom /data/export --deid-key ~/study.key
         radiobject ingest studies/glioma --images T1w='nifti/*_T1w.nii.gz' \\
             --images seg=masks --obs-meta subjects.csv
@@ -140,25 +195,38 @@ def ingest(
     from radiobject import RadiObject, WriteConfig
 
     check_backend(backend, uri)
-    if (images is None) == (dicom is None):
-        raise typer.BadParameter("give one of them", param_hint="--images / --dicom")
+    if sum(given is not None for given in (source, images, dicom)) != 1:
+        raise typer.BadParameter("give one of them", param_hint="FOLDER / --images / --dicom")
+    if source is None and (dry_run or estimate or retry_failed or plan or rules):
+        raise typer.BadParameter("they need FOLDER", param_hint="--dry-run and the like")
     write = WriteConfig() if preset is None else WriteConfig.preset(preset.value)
-    create: Any = RadiObject.from_dicoms if images is None else RadiObject.from_images
-    radi = create(
-        uri,
-        dicom if images is None else _images(images),
-        None if obs_meta is None else _table(obs_meta),
+    private = _privacy(deid_key, deid_map, keep_phi, irregular, no_deidentify=no_deidentify)
+    subjects = None if obs_meta is None else _table(obs_meta)
+    run: Any = RadiObject.from_dicoms if images is None else RadiObject.from_images
+    given: list[Any] = [uri, dicom if images is None else _images(images)]
+    place = {"backend": backend, "storage_options": storage_options(storage_option)}
+    options = {**private, **place, "labels": labels or None, "axis4": axis4.value}
+    if source is not None:
+        found = planned(source, kind.value, rules, plan, private, dry_run=dry_run)
+        if dry_run or estimate:
+            show_plan(found, plan if dry_run else None, estimate=estimate, workers=workers, as_json=as_json)
+            return
+        run, given, options = RadiObject.from_plan, [uri, found], {**place, "axis4": axis4.value}
+        held = _held(uri, storage_option)
+        if held is not None or retry_failed:
+            radi = open_study(uri, None, storage_option) if held is None else held
+            run, given = radi.ingest, [found]
+            options = {"axis4": axis4.value, "retry_failed": retry_failed, "on_conflict": on_conflict.value}
+    radi = run(
+        *given,
+        subjects,
         validate_alignment=validate_alignment,
-        labels=labels or None,
-        axis4=axis4.value,
-        **_privacy(deid_key, deid_map, keep_phi, irregular, no_deidentify=no_deidentify),
         write=replace(write, pyramid=pyramid.value),
         errors=errors.value,
         resume=resume,
-        backend=backend,
         workers=workers,
         message=message,
-        storage_options=storage_options(storage_option),
+        **options,
     )
     _show(radi, as_json=as_json)
 
@@ -180,6 +248,16 @@ def _privacy(
         "deidentify": False if no_deidentify else None,
     }
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _held(uri: str, storage_option: list[str] | None) -> Any:
+    """The study at a place, None where there is none yet."""
+    from radiobject.errors import StudyNotFoundError
+
+    try:
+        return open_study(uri, None, storage_option)
+    except StudyNotFoundError:
+        return None
 
 
 def _images(pairs: Sequence[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +13,10 @@ from radiobject.format.schema import DERIVED_SCHEMA, OBS_SCHEMA
 from radiobject.format.tables import Table
 from radiobject.writing.frames import table_of, to_arrow
 
-__all__ = ["as_replacements", "join_obs", "refuse_subjects_without_row", "subject_frame"]
+__all__ = ["as_replacements", "join_obs", "obs_of_rows", "refuse_subjects_without_row", "subject_frame"]
+
+
+_OWN = ("obs_subject_id", "obs_id", "session", "run", "acquisition_time")
 
 
 def subject_frame(frame: Any) -> pa.Table | None:
@@ -22,6 +25,20 @@ def subject_frame(frame: Any) -> pa.Table | None:
     Raises `MetadataError` for a missing or mixed column, `DuplicateIdError` for a subject listed twice.
     """
     return None if frame is None else to_arrow(frame, "obs_meta", "obs_subject_id")
+
+
+def obs_of_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """A collection's volumes as a table: ids, session, run and acquisition_time in the types of obs, and what
+    else the rows have; columns that are empty in all of them are left out."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns: dict[str, Any] = {}
+    for name in (*_OWN, *(n for n in names if n not in _OWN)):
+        values = [row.get(name) for row in rows]
+        if name in _OWN:
+            columns[name] = pa.array(values, OBS_SCHEMA.field(name).type)
+        elif any(value is not None for value in values):
+            columns[name] = values
+    return pa.table(columns)
 
 
 def refuse_subjects_without_row(used: Iterable[str], rows: Iterable[str]) -> None:

@@ -188,6 +188,52 @@ class CreatedStudy(StudyView):
         return cls._of(Study(snapshot, context))
 
     @classmethod
+    def from_plan(
+        cls,
+        uri: str | os.PathLike[str],
+        plan: Any,
+        obs_meta: Any = None,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        ctx: Any = None,
+        **options: Any,
+    ) -> Self:
+        """Create a study from the plan that `radiobject.scan(folder)` made, edited or not, in one commit.
+
+        `obs_meta` is that of the layout (participants.tsv, say) where none is given. `options` are errors=,
+        resume=, executor=, workers=, progress=, write=, reorient=, message=, backend= and others of
+        `from_niftis`. A row with the verdict "error" fails, unless errors="collect" leaves it out.
+        """
+        from radiobject.ingest.scanning.running import ingest_plan
+
+        context = context_for_new(ctx, uri, options.get("backend"), storage_options)
+        snapshot = ingest_plan(
+            os.fspath(uri), plan, obs_meta, storage_options=dict(storage_options or {}), **options
+        )
+        return cls._of(Study(snapshot, context))
+
+    @classmethod
+    def from_bids(
+        cls,
+        uri: str | os.PathLike[str],
+        root: str | os.PathLike[str],
+        obs_meta: Any = None,
+        *,
+        derivatives: bool = False,
+        rules: Any = None,
+        **options: Any,
+    ) -> Self:
+        """Create a study from a BIDS folder: `from_plan` of `radiobject.scan(root, "bids")`.
+
+        Suffixes name the collections (`T1w`, `bold`), full stems the volumes. Entities and inherited sidecars
+        are columns of obs, participants.tsv is obs_meta; `derivatives` takes these too.
+        """
+        from radiobject.ingest.scanning.plan import scan
+
+        plan = scan(root, "bids", rules, derivatives=derivatives)
+        return cls.from_plan(uri, plan, obs_meta, **options)
+
+    @classmethod
     def from_collections(
         cls,
         uri: str | os.PathLike[str],

@@ -12,13 +12,13 @@ import pyarrow as pa
 from radiobject.config import WriteConfig
 from radiobject.executor import Executor, Progress
 from radiobject.format.changes import Edit
-from radiobject.format.tags import create_tag
 from radiobject.model.adding import Addable, added
 from radiobject.model.collection import VolumeCollection
 from radiobject.model.context import context_for_new
 from radiobject.model.copying import Chosen, copy_study
 from radiobject.model.creating import CreatedStudy
 from radiobject.model.execution import Execution, How
+from radiobject.model.history import StudyHistory
 from radiobject.model.partners import split_subjects
 from radiobject.model.removal import removal
 from radiobject.model.staging import StagedStudy
@@ -29,7 +29,7 @@ from radiobject.moved import renamed
 __all__ = ["RadiObject"]
 
 
-class RadiObject(CreatedStudy):
+class RadiObject(CreatedStudy, StudyHistory):
     """A radiology study: subjects (`obs_meta`) and collections of volumes, at one committed version.
 
     Opening reads one commit. Tables are read when first needed, voxels when a volume is indexed. `uri` is a
@@ -79,6 +79,23 @@ class RadiObject(CreatedStudy):
         snapshot = ingest_images(
             location.uri, images, obs_meta, dicom_dirs=dicom_dirs, base=self._study.snapshot,
             on_conflict=on_conflict, storage_options=location.options, finish=self._study.finish, **options,
+        )  # fmt: skip
+        self._set(self._study.after(snapshot), None, None, ())
+        return self
+
+    def ingest(self, plan: Any, obs_meta: Any = None, **options: Any) -> RadiObject:
+        """Add what a plan has (`radiobject.scan(folder)`) in one commit; this handle then shows it.
+
+        `options` are those of `from_plan`, with on_conflict= of `append` and retry_failed=True: only what
+        the ledger has as failed, and what is not there since.
+        """
+        from radiobject.ingest.scanning.running import ingest_plan
+
+        self._refuse_view("ingest")
+        location = self._study.location
+        snapshot = ingest_plan(
+            location.uri, plan, obs_meta, base=self._study.snapshot, storage_options=location.options,
+            finish=self._study.finish, **options,
         )  # fmt: skip
         self._set(self._study.after(snapshot), None, None, ())
         return self
@@ -143,16 +160,6 @@ class RadiObject(CreatedStudy):
     def rename_collection(self, old: str, new: str, message: str = "") -> RadiObject:
         """Give a collection another name, in one commit; its volumes keep their ids and their places."""
         return self._change("rename", Edit(renamed_collections={old: new}), message)
-
-    def restore(self, version: int | str, message: str = "") -> RadiObject:
-        """Make an older version (number or tag) the newest one again, as a new commit; the ledger goes on.
-
-        Raises `ConflictError` when somebody commits in between.
-        """
-        self._refuse_view("restore")
-        location = self._study.location
-        old = Study.open(location.uri, version, None, location.options).snapshot.commit
-        return self._change("restore", Edit(restore=old), message or f"back to version {old.version}")
 
     def split(
         self,
@@ -245,9 +252,3 @@ class RadiObject(CreatedStudy):
         if made is not None:
             staged._set(block.after(made), None, None, ())
             self._set(self._study.after(made), None, None, ())
-
-    def tag(self, name: str) -> None:
-        """Give this version a name that `RadiObject(uri, version=name)` opens and clean-up respects."""
-        self._refuse_view("tag")
-        snapshot = self._study.snapshot
-        create_tag(snapshot.storage, name, snapshot.version, snapshot.commit.sha256)

@@ -23,8 +23,9 @@ from radiobject.format.transaction import Transaction
 from radiobject.ingest import ingest
 from radiobject.ingest.deidentify import Deidentifier, find_key
 from radiobject.ingest.dicom.finding import Findings, entries_of, find
-from radiobject.ingest.dicom.rows import Row, named, refuse_other_key, table_of_rows
+from radiobject.ingest.dicom.rows import Row, named, table_of_rows
 from radiobject.ingest.dicom.series import Irregular
+from radiobject.ingest.held import refuse_other_key
 
 __all__ = ["ingest_dicoms"]
 
@@ -61,7 +62,7 @@ def ingest_dicoms(
         raise ConfigError("irregular=", expected="'error' or 'keep'", got=repr(irregular))
     deid = _deidentifier(deidentify, deid_key, deid_map, keep_phi)
     if deid is not None and base is not None:
-        refuse_other_key(deid, base)
+        refuse_other_key(deid.key.id, base)
     entries = entries_of(images, labels)
     # headers are read in Python: threads would only take turns
     reading = "serial" if executor == "threads" else executor

@@ -18,7 +18,7 @@ from radiobject.ingest.deidentify import Deidentifier
 from radiobject.ingest.dicom.columns import obs_columns, warnings_of
 from radiobject.ingest.dicom.frames import Instance
 from radiobject.ingest.dicom.headers import Header
-from radiobject.ingest.dicom.items import Labels, Unreadable, reference_grid
+from radiobject.ingest.dicom.items import Labels, reference_grid
 from radiobject.ingest.dicom.labelled import referenced_series
 from radiobject.ingest.dicom.reading import Skip, open_header
 from radiobject.ingest.dicom.rows import Row
@@ -28,6 +28,7 @@ from radiobject.ingest.dicom.seg import seg_parts
 from radiobject.ingest.dicom.series import Arranged, Irregular
 from radiobject.ingest.dicom.volume import DicomVolume
 from radiobject.ingest.sources import Readable
+from radiobject.ingest.unreadable import Unreadable
 from radiobject.model.naming import names_labels
 
 __all__ = ["Entry", "Findings", "entries_of", "find", "shown_range"]
@@ -220,7 +221,9 @@ class _Finder:
             study_date=of.study_date,
             series=hidden(of.series_uid) if of.series_uid else "",
             part=part,
+            path=of.path,
             columns=columns,
+            tags={} if dataset is None else _tags(Header(dataset, of.path)),
         )
         self.findings.rows.append(row)
         return row
@@ -232,6 +235,16 @@ class _Finder:
                 hint="Name the subject: images={'CT': [(folder, 'sub-01')]}.",
             )  # fmt: skip
         return of.patient_id if self._deid is None else self._deid.subject(of.patient_id)
+
+
+_TAGS = (
+    "Modality", "SeriesDescription", "ProtocolName", "StudyDescription", "SeriesNumber", "ImageType",
+    "BodyPartExamined", "Manufacturer", "SequenceName", "ConvolutionKernel", "StudyDate",
+)  # fmt: skip
+
+
+def _tags(header: Header) -> dict[str, str]:
+    return {keyword: text for keyword in _TAGS if (text := header.text(keyword))}
 
 
 def shown_range(dataset: Dataset, name: str) -> tuple[float, float] | None:

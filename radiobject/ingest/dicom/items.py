@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from radiobject.errors import SourceError
 from radiobject.geometry.affine import Affine
 from radiobject.ingest.dicom.labelled import LabelVolume, on_grid
 from radiobject.ingest.dicom.rtstruct import ReferenceGrid, read_rtstruct
 from radiobject.ingest.dicom.seg import read_seg
 from radiobject.ingest.dicom.series import Arranged
-from radiobject.ingest.dicom.volume import fingerprint_of, without_paths
+from radiobject.ingest.dicom.volume import fingerprint_of
 from radiobject.ingest.sources import Readable
+from radiobject.ingest.unreadable import without_paths
 from radiobject.writing.loaded import Loaded
 
-__all__ = ["Labels", "Unreadable", "reference_grid"]
+__all__ = ["Labels", "reference_grid"]
 
 
 @dataclass(frozen=True)
@@ -52,32 +52,6 @@ class Labels(Readable):
         (found,) = read_seg(self.path, self.part)
         whole = None if self.grid is None else on_grid(found, self.grid.affine, self.grid.shape)
         return (whole or found).loaded
-
-
-@dataclass(frozen=True)
-class Unreadable(Readable):
-    """Files that make no volume: reading it raises the reason."""
-
-    path: str
-    error: SourceError
-
-    @property
-    def name(self) -> str:
-        """What errors call it."""
-        return self.path
-
-    @property
-    def fingerprint(self) -> str | None:
-        """None: it is tried again each time."""
-        return None
-
-    def private(self, text: str) -> str:
-        """An error's text without paths."""
-        return without_paths(text, [self.path])
-
-    def load(self) -> Loaded:
-        """Raises the reason."""
-        raise self.error
 
 
 def reference_grid(arranged: Arranged) -> ReferenceGrid:

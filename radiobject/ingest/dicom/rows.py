@@ -10,14 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from radiobject.errors import MetadataError
 from radiobject.format.catalog import Snapshot
-from radiobject.format.schema import OBS_SCHEMA
-from radiobject.ingest.deidentify import Deidentifier
-from radiobject.ingest.metadata import join_obs
+from radiobject.ingest.held import held_series
+from radiobject.ingest.metadata import join_obs, obs_of_rows
 from radiobject.ingest.sources import Readable
 
-__all__ = ["Row", "named", "refuse_other_key", "table_of_rows"]
+__all__ = ["Row", "named", "table_of_rows"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +31,11 @@ class Row:
     study_date: str
     series: str
     part: str
+    path: str = ""
+    """A file of it."""
     columns: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    """Attributes as they stand in the file: for the eyes of whoever ingests, never for the study."""
     image: Row | None = None
     """Of labels, the row of the images that they are drawn on."""
     obs_id: str = ""
@@ -50,7 +52,7 @@ def named(rows: Sequence[Row], base: Snapshot | None) -> None:
     `{subject}_{collection}`, of further volumes with `_acq-1` and so on; a series that the study holds keeps
     the obs_id that it has there.
     """
-    held = [] if base is None else _held(base)
+    held = [] if base is None else held_series(base)
     _number_sessions(rows, held)
     _number_runs(rows, held)
     ids = {
@@ -69,51 +71,21 @@ def named(rows: Sequence[Row], base: Snapshot | None) -> None:
         taken.add(row.obs_id)
 
 
-def refuse_other_key(deid: Deidentifier, base: Snapshot) -> None:
-    """Raise `MetadataError` when volumes of the study have pseudonyms of another key: nobody would match."""
-    keys = {h["deid_key_id"] for h in _held(base)} - {None}
-    if others := keys - {deid.key.id}:
-        raise MetadataError(
-            f"{base.storage.location.uri}, de-identification key",
-            expected=f"the key {sorted(others)[0]} that its pseudonyms were made with",
-            got=f"key {deid.key.id}",
-            hint="Pass that key as deid_key=; with another one the same person becomes another subject.",
-        )
-
-
 def table_of_rows(rows: Sequence[Row], collection: str, obs: Any = None) -> pa.Table:
     """The columns of a collection's rows, by obs_id, with those of the caller's `obs` joined."""
-    listed = [{"series_part": r.part or None, **r.columns} for r in rows]
-    names = dict.fromkeys(name for row in listed for name in row)
-    columns = {name: [row.get(name) for row in listed] for name in names}
-    own = {
-        name: pa.array([getattr(r, name) for r in rows], OBS_SCHEMA.field(name).type)
-        for name in ("obs_subject_id", "obs_id", "session", "run")
-    }
-    times = columns.pop("acquisition_time", [None] * len(rows))
-    own["acquisition_time"] = pa.array(times, OBS_SCHEMA.field("acquisition_time").type)
-    table = pa.table({**own, **{n: v for n, v in columns.items() if any(x is not None for x in v)}})
+    listed = [
+        {
+            "obs_subject_id": r.obs_subject_id,
+            "obs_id": r.obs_id,
+            "session": r.session,
+            "run": r.run,
+            "series_part": r.part or None,
+            **r.columns,
+        }
+        for r in rows
+    ]
+    table = obs_of_rows(listed)
     return table if obs is None else join_obs(table, obs, collection)
-
-
-def _held(base: Snapshot) -> list[dict[str, Any]]:
-    wanted = (
-        "obs_subject_id",
-        "obs_id",
-        "session",
-        "run",
-        "study_uid",
-        "series_uid",
-        "series_part",
-        "deid_key_id",
-    )
-    found: list[dict[str, Any]] = []
-    for entry in base.commit.collections:
-        table = base.table("obs", entry.name)
-        names = [n for n in wanted if n in table.schema.names]
-        whole = {**dict.fromkeys(wanted), "collection": entry.name}
-        found += [{**whole, **row} for row in table.read(names).to_pylist()]
-    return found
 
 
 def _number_sessions(rows: Sequence[Row], held: Sequence[dict[str, Any]]) -> None:

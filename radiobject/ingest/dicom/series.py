@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -246,6 +246,8 @@ def _in_time(members: Sequence[Member], name: str) -> tuple[tuple[Member, ...], 
             continue
         keys = [[of(m.frame.moment) for m in there] for there in at]
         if all(None not in values and len(set(values)) == len(values) for values in keys):
+            if keyword == "TemporalPositionIdentifier":
+                _check_same_times(keys, name)
             ordered = [sorted(there, key=lambda m: of(m.frame.moment)) for there in at]
             times = tuple(zip(*ordered, strict=True))
             _check_diffusion(times, keyword, name)
@@ -273,6 +275,17 @@ def _check_together(at: Sequence[Sequence[Member]], name: str) -> None:
                 got=f"some that lie {away:.4g} mm beside each other",
                 hint="It is several stacks: ingest a folder for each.",
             )  # fmt: skip
+
+
+def _check_same_times(keys: Sequence[Sequence[int]], name: str) -> None:
+    """Raise `SourceUnsupportedError` where times occur at some positions only. A number for each image is no
+    time, and may be."""
+    counts = Counter(number for at_one in keys for number in at_one)
+    if set(counts.values()) not in ({len(keys)}, {1}):
+        odd = ", ".join(f"{number} at {n}" for number, n in sorted(counts.items()) if n < len(keys))
+        raise SourceUnsupportedError(
+            name, expected=f"each TemporalPositionIdentifier at all {len(keys)} positions", got=odd
+        )
 
 
 def _check_diffusion(times: Sequence[Sequence[Member]], keyword: str, name: str) -> None:

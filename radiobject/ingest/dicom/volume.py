@@ -18,9 +18,10 @@ from radiobject.format.meta import Scaling, SourceInfo, VolumeMeta
 from radiobject.ingest.dicom.pixels import dtype_of, read_frames
 from radiobject.ingest.dicom.series import Arranged, Member
 from radiobject.ingest.sources import Readable
+from radiobject.ingest.unreadable import without_paths
 from radiobject.writing.loaded import Loaded, from_voxels
 
-__all__ = ["EXTRA", "DicomVolume", "fingerprint_of", "without_paths"]
+__all__ = ["EXTRA", "DicomVolume", "fingerprint_of"]
 
 EXTRA = "dicom"
 """The name of the bytes beside the voxels that hold what a regular grid with one scaling does not say."""
@@ -53,6 +54,16 @@ class DicomVolume(Readable):
         side = int(np.ceil(np.sqrt(pixels.tiles))) if pixels.tiles else 1
         lead = (len(times),) if len(times) > 1 else ()
         return (*lead, len(times[0]), pixels.rows // side, pixels.columns // side)
+
+    @property
+    def spacing(self) -> tuple[str, ...]:
+        """Along x, y, z in mm, as it is shown."""
+        return tuple(f"{s:.4g}" for s in self.arranged.stack.affine.spacing)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the stored values."""
+        return dtype_of(self._pixels)
 
     @property
     def fingerprint(self) -> str | None:
@@ -132,15 +143,6 @@ class DicomVolume(Readable):
             said["b_values"] = self.b_values
             said["b_directions_ras"] = [None if g is None else [-g[0], -g[1], g[2]] for g in gradients]
         return {EXTRA: json.dumps(said).encode()} if said else {}
-
-
-def without_paths(text: str, paths: Sequence[str]) -> str:
-    """A text in which folders and names of files, which may name people, are only called so."""
-    words = dict.fromkeys(paths, "a file") | {os.path.dirname(path): "a folder" for path in paths}
-    for shown in sorted(words, key=len, reverse=True):
-        if len(shown) > 1:
-            text = text.replace(shown, words[shown])
-    return text
 
 
 def fingerprint_of(paths: Sequence[str]) -> str | None:

@@ -1,0 +1,37 @@
+"""Held: what a study says of the series that it holds, for those that are to join it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from radiobject.errors import MetadataError
+from radiobject.format.catalog import Snapshot
+
+__all__ = ["held_series", "refuse_other_key"]
+
+_WANTED = (
+    "obs_subject_id", "obs_id", "session", "run", "study_uid", "series_uid", "series_part", "deid_key_id",
+)  # fmt: skip
+
+
+def held_series(base: Snapshot) -> list[dict[str, Any]]:
+    """Ids, session, run and UIDs of every volume of a study, with its collection; None where it has none."""
+    found: list[dict[str, Any]] = []
+    for entry in base.commit.collections:
+        table = base.table("obs", entry.name)
+        names = [n for n in _WANTED if n in table.schema.names]
+        whole = {**dict.fromkeys(_WANTED), "collection": entry.name}
+        found += [{**whole, **row} for row in table.read(names).to_pylist()]
+    return found
+
+
+def refuse_other_key(key_id: str, base: Snapshot) -> None:
+    """Raise `MetadataError` when volumes of the study have pseudonyms of another key: nobody would match."""
+    keys = {held["deid_key_id"] for held in held_series(base)} - {None}
+    if others := keys - {key_id}:
+        raise MetadataError(
+            f"{base.storage.location.uri}, de-identification key",
+            expected=f"the key {sorted(others)[0]} that its pseudonyms were made with",
+            got=f"key {key_id}",
+            hint="Pass that key as deid_key=; with another one the same person becomes another subject.",
+        )

@@ -1,0 +1,162 @@
+"""Running: a plan becomes a study, or joins one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from radiobject.errors import MetadataError, SourceUnsupportedError
+from radiobject.format.catalog import Snapshot
+from radiobject.format.changes import Edit
+from radiobject.format.schema import LEDGER_SCHEMA
+from radiobject.format.transaction import Transaction
+from radiobject.ingest import ingest
+from radiobject.ingest.held import held_series, refuse_other_key
+from radiobject.ingest.metadata import obs_of_rows, subject_frame
+from radiobject.ingest.scanning.plan import Plan
+from radiobject.ingest.scanning.rows import PlanRow
+from radiobject.ingest.scanning.sources import item_of
+from radiobject.ingest.unreadable import Unreadable
+
+__all__ = ["ingest_plan"]
+
+
+def ingest_plan(
+    uri: str,
+    plan: Plan,
+    obs_meta: Any = None,
+    *,
+    base: Snapshot | None = None,
+    retry_failed: bool = False,
+    message: str = "",
+    finish: Callable[[Transaction, Edit], Snapshot] = Transaction.commit,
+    **options: Any,
+) -> Snapshot:
+    """Ingest the rows of a plan; see `RadiObject.from_plan`.
+
+    Rows with the verdict "error" fail, as sources do that cannot be read. `retry_failed` takes only what the
+    ledger of `base` has as failed and the study does not hold.
+    """
+    rows = [row for row in plan.rows() if row.verdict != "skip"]
+    if base is not None:
+        _settle(rows, base)
+    if retry_failed:
+        wanted = _failed(base)
+        rows = [row for row in rows if row.obs_id in wanted]
+    if not rows:
+        raise MetadataError("plan", expected="at least one row to ingest", got=repr(plan))
+    images: dict[str, list[Any]] = {}
+    obs: dict[str, list[dict[str, Any]]] = {}
+    for number, row in enumerate(rows):
+        subject, obs_id = row.obs_subject_id or "unknown", row.obs_id or f"unknown-{number}"
+        item = item_of(row) if row.verdict == "ingest" else _refused(row)
+        images.setdefault(row.collection, []).append((item, subject, obs_id))
+        own = {"session": row.session, "run": row.run, "acquisition_time": row.acquisition_time}
+        ids = {"obs_subject_id": subject, "obs_id": obs_id}
+        obs.setdefault(row.collection, []).append({**ids, **own, **row.columns})
+
+    def with_ledger(transaction: Transaction, edit: Edit) -> Snapshot:
+        lines = _noted(plan)
+        edit.ledger = lines if edit.ledger is None else pa.concat_tables([edit.ledger, lines])
+        return finish(transaction, edit)
+
+    return ingest(
+        uri, images, _subjects(plan, rows, obs_meta, base),
+        obs={name: obs_of_rows(listed) for name, listed in obs.items()}, base=base, labels=_labels(rows),
+        message=message or f"{plan.layout} folder", finish=with_ledger, **options,
+    )  # fmt: skip
+
+
+def _settle(rows: Sequence[PlanRow], base: Snapshot) -> None:
+    """Give DICOM series that the study holds the obs_id that they have there, and others a free one.
+
+    Raises `MetadataError` for pseudonyms of another key.
+    """
+    for key_id in {row.columns["deid_key_id"] for row in rows if row.columns.get("deid_key_id")}:
+        refuse_other_key(key_id, base)
+    held = held_series(base)
+    known = {
+        (h["collection"], h["series_uid"], h["series_part"]): h["obs_id"] for h in held if h["series_uid"]
+    }
+    taken = {h["obs_id"] for h in held}
+    for row in rows:
+        series = row.columns.get("series_uid")
+        if not series:
+            continue
+        there = known.get((row.collection, series, row.columns.get("series_part")))
+        name, count = f"{row.obs_subject_id}_{row.collection}", 0
+        while there is None and row.obs_id in taken:
+            count += 1
+            row.obs_id = f"{name}_acq-{count}"
+        row.obs_id = there or row.obs_id
+        taken.add(row.obs_id)
+
+
+def _refused(row: PlanRow) -> Any:
+    if row.item is not None:
+        return row.item
+    return Unreadable(row.path, SourceUnsupportedError(row.path, got=row.reason))
+
+
+def _labels(rows: Sequence[PlanRow]) -> list[str]:
+    kinds: dict[str, set[str]] = {}
+    for row in rows:
+        kinds.setdefault(row.collection, set()).add(row.kind)
+    if mixed := [name for name, found in kinds.items() if len(found) > 1]:
+        raise MetadataError(
+            f"plan, collection {mixed[0]!r}", expected="rows of one kind", got="images and label maps",
+            hint="Send them to two collections, by rules= or in plan.table.",
+        )  # fmt: skip
+    return [name for name, found in kinds.items() if found == {"label"}]
+
+
+def _subjects(plan: Plan, rows: Sequence[PlanRow], given: Any, base: Snapshot | None) -> Any:
+    """The caller's table; else the layout's, with a row for every subject that has images."""
+    if given is not None:
+        return given
+    used = list(dict.fromkeys(row.obs_subject_id or "unknown" for row in rows))
+    held = set() if base is None else set(base.table("obs_meta").ids())
+    new = [subject for subject in used if subject not in held]
+    own = subject_frame(plan.obs_meta)
+    if own is None:
+        return {"obs_subject_id": new} if new or base is None else None
+    where = {subject: n for n, subject in enumerate(own["obs_subject_id"].to_pylist())}
+    # subjects without images stay in a new study: they are part of the cohort
+    wanted = new if base is not None else [*where, *(s for s in new if s not in where)]
+    if not wanted:
+        return None
+    taken = own.take(pa.array([where.get(s) for s in wanted], pa.int64()))
+    at = taken.schema.get_field_index("obs_subject_id")
+    return taken.set_column(at, taken.schema.field(at), pa.array(wanted, taken.schema.field(at).type))
+
+
+def _failed(base: Snapshot | None) -> set[str]:
+    if base is None:
+        raise MetadataError("retry_failed=", expected="a study that has a ledger", got="a new one")
+    failed = {
+        r["obs_id"]
+        for r in base.table("ledger").read(["obs_id", "outcome"]).to_pylist()
+        if r["outcome"] == "failed"
+    }
+    held = {obs_id for entry in base.commit.collections for obs_id in base.table("obs", entry.name).ids()}
+    return failed - held
+
+
+def _noted(plan: Plan) -> pa.Table:
+    """What did not become a row or was skipped, counted: paths may name people."""
+    counts = Counter(plan.skipped)
+    for row in plan.rows():
+        if row.verdict == "skip":
+            counts[row.reason.partition(": ")[0] or "taken out of the plan"] += 1
+    empty = {
+        "obs_subject_id": "",
+        "obs_id": "",
+        "collection": "",
+        "outcome": "noted",
+        "error": "SkippedFiles",
+    }
+    lines = [{**empty, "message": f"{count} of the files: {reason}"} for reason, count in counts.items()]
+    return pa.Table.from_pylist(lines, schema=LEDGER_SCHEMA)

@@ -1,0 +1,48 @@
+"""Unreadable: what was looked for and makes no volume, as a source that says why when it is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from radiobject.errors import SourceError
+from radiobject.ingest.sources import Readable
+from radiobject.writing.loaded import Loaded
+
+__all__ = ["Unreadable", "without_paths"]
+
+
+@dataclass(frozen=True)
+class Unreadable(Readable):
+    """Files that make no volume: reading it raises the reason."""
+
+    path: str
+    error: SourceError
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return self.path
+
+    @property
+    def fingerprint(self) -> str | None:
+        """None: it is tried again each time."""
+        return None
+
+    def private(self, text: str) -> str:
+        """An error's text without paths."""
+        return without_paths(text, [self.path])
+
+    def load(self) -> Loaded:
+        """Raises the reason."""
+        raise self.error
+
+
+def without_paths(text: str, paths: Sequence[str]) -> str:
+    """A text in which folders and names of files, which may name people, are only called so."""
+    words = dict.fromkeys(paths, "a file") | {os.path.dirname(path): "a folder" for path in paths}
+    for shown in sorted(words, key=len, reverse=True):
+        if len(shown) > 1:
+            text = text.replace(shown, words[shown])
+    return text
