@@ -1,6 +1,6 @@
 # What a newcomer needs. Every target makes its own .venv with Python 3.11 or newer; the second time is quick.
 
-.PHONY: demo test test-peers chaos lint bench docs clean
+.PHONY: demo test test-peers chaos fuzz lint bench docs clean
 .DEFAULT_GOAL := demo
 
 ifeq ($(OS),Windows_NT)
@@ -31,6 +31,11 @@ chaos: $(READY)
 	RADIOBJECT_CHAOS_SECONDS=200 RADIOBJECT_EXAMPLES=300 RADIOBJECT_RACE_ROUNDS=200 $(BIN)/python -m pytest -q -s \
 		tests/format/test_race.py tests/format/test_two_writers.py tests/model/test_killed_changes.py \
 		tests/test_stateful.py --timeout=3600
+
+# DICOM files with damaged headers, for RADIOBJECT_FUZZ_SECONDS: each gives volumes or an error of ours.
+fuzz: $(READY)
+	RADIOBJECT_FUZZ_SECONDS=$${RADIOBJECT_FUZZ_SECONDS:-600} $(BIN)/python -m pytest -q -s tests/ingest/test_dicom_fuzz.py \
+		--timeout=36000
 
 lint: $(READY)
 	$(BIN)/ruff check .

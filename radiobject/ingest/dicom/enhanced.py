@@ -16,7 +16,7 @@ from radiobject.ingest.dicom.single import (
     spacing_of,
 )
 
-__all__ = ["enhanced_frames", "has_positions"]
+__all__ = ["enhanced_frames", "has_positions", "repetition_time"]
 
 
 class _Groups:
@@ -60,6 +60,14 @@ def has_positions(header: Header) -> bool:
     first = header.item("PerFrameFunctionalGroupsSequence")
     shared = header.item("SharedFunctionalGroupsSequence")
     return any(item is not None and "PlanePositionSequence" in item for item in (first, shared))
+
+
+def repetition_time(header: Header) -> float | None:
+    """RepetitionTime in ms, of enhanced objects that of the timing that all frames share."""
+    shared = header.item("SharedFunctionalGroupsSequence")
+    timing = None if shared is None else shared.item("MRTimingAndRelatedParametersSequence")
+    found = header.number("RepetitionTime")
+    return found if found is not None or timing is None else timing.number("RepetitionTime")
 
 
 def _frame(number: int, groups: _Groups) -> Frame:

@@ -143,15 +143,15 @@ class _Finder:
     def __init__(self, deid: Deidentifier | None, keep_phi: tuple[str, ...]) -> None:
         self._deid, self._keep_phi = deid, keep_phi
         self.findings = Findings([], {}, Counter(), Counter())
-        self._volumes: dict[str, Arranged] = {}
-        self._rows: dict[str, Row] = {}
+        self._volumes: dict[tuple[str, str], Arranged] = {}
+        self._rows: dict[tuple[str, str], Row] = {}
 
     def know(self, scan: Scan) -> None:
         """Take up what a scan found: what was damaged and skipped, and the volumes that labels refer to."""
         self.findings.damaged.update(scan.damaged)
         self.findings.skipped.update(scan.skipped)
         for volume in scan.volumes:
-            self._volumes.setdefault(volume.first.instance.series_uid, volume)
+            self._volumes.setdefault(_series_of(volume.first.instance), volume)
 
     def images(self, scan: Scan, entry: Entry) -> None:
         """A row for each volume of images, and for those that make none."""
@@ -161,7 +161,7 @@ class _Finder:
             item = DicomVolume(volume, shown_range(dataset, first.instance.path))
             row = self._row(first.instance, item, entry, volume.part, dataset, first.frame.number)
             row.columns.update(_unusual(volume))
-            self._rows.setdefault(first.instance.series_uid, row)
+            self._rows.setdefault(_series_of(first.instance), row)
         for refused in scan.refused:
             bad = Unreadable(refused.instance.path, refused.error)
             self._row(refused.instance, bad, entry, refused.part, None)
@@ -179,10 +179,10 @@ class _Finder:
             for part in parts:
                 item = Labels(skip.path, part, grid, drawn=skip.label == "rtstruct")
                 row = self._row(skip, item, entry, part, dataset)
-                row.image = self._rows.get(series)
+                row.image = self._rows.get((skip.patient_id, series))
 
     def _parts(self, skip: Skip, series: str) -> tuple[Sequence[str], ReferenceGrid | None]:
-        volume = self._volumes.get(series)
+        volume = self._volumes.get((skip.patient_id, series))
         grid = None if volume is None else reference_grid(volume)
         if skip.label == "seg":
             return seg_parts(skip.path), grid
@@ -212,6 +212,9 @@ class _Finder:
                 keep_phi=self._keep_phi, frame=frame,
             )  # fmt: skip
             self.findings.warned.update(warnings_of(dataset))
+            padding = _padding(Header(dataset, of.path))
+            if padding is not None:
+                columns["pixel_padding_value"] = padding
         hidden = (lambda uid: uid) if self._deid is None else self._deid.uid
         row = Row(
             item=item,
@@ -235,6 +238,17 @@ class _Finder:
                 hint="Name the subject: images={'CT': [(folder, 'sub-01')]}.",
             )  # fmt: skip
         return of.patient_id if self._deid is None else self._deid.subject(of.patient_id)
+
+
+def _series_of(instance: Instance) -> tuple[str, str]:
+    """What a label object refers to: some anonymisers give series of many patients one UID."""
+    return instance.patient_id, instance.series_uid
+
+
+def _padding(header: Header) -> int | None:
+    """PixelPaddingValue, a stored value: what fills the corners, kept as it is."""
+    found = header.binary("PixelPaddingValue", "SS" if header.count("PixelRepresentation") == 1 else "US")
+    return int(found[0]) if found else None
 
 
 _TAGS = (

@@ -21,7 +21,10 @@ _SAME = 0.01
 """Positions closer than this part of the usual step are one."""
 
 _UNEVEN = 0.01
-"""By how much of the usual step a step may differ: scanners round positions (3.799 beside 3.8 mm)."""
+"""By how much of the usual step a slice may lie beside its even place (3.799 beside 3.8 mm)."""
+
+_ROUNDED = 0.051
+"""By how many mm a slice may lie beside its even place: some scanners write one decimal."""
 
 _OFF_LINE = 0.1
 """By how many mm a slice may lie beside the line through the first and the last."""
@@ -105,14 +108,20 @@ def _uneven(distances: Array) -> str:
     if steps.size < 2:
         return ""
     usual = float(np.sort(steps)[(steps.size - 1) // 2])
-    odd = np.abs(steps - usual) > _UNEVEN * usual
-    if not odd.any():
+    tolerance = max(_UNEVEN * usual, min(_ROUNDED, usual / 10))
+    off = np.abs(distances - np.linspace(distances[0], distances[-1], len(distances)))
+    if off.max() <= tolerance:
         return ""
+    odd = np.abs(steps - usual) > tolerance
     places = list(zip(np.flatnonzero(odd).tolist(), steps[odd].tolist(), strict=True))
+    if not places:
+        return f"slices that drift {off.max():.3g} mm from even distances, step by step"
     at = ", ".join(f"{s:.4g} mm after slice {n} (at {distances[n]:.4g} mm)" for n, s in places[:5])
     more = f" and {len(places) - 5} more" if len(places) > 5 else ""
     multiples = steps / steps.min()
-    if np.all(np.abs(multiples - multiples.round()) <= _UNEVEN * np.maximum(multiples.round(), 1)):
+    if np.all(
+        np.abs(multiples - multiples.round()) <= tolerance / steps.min() * np.maximum(multiples.round(), 1)
+    ):
         missing = int(multiples.round().sum()) - len(steps)
         return f"{missing} missing of {missing + len(distances)}: usual step {usual:.4g} mm, but {at}{more}"
     return f"uneven steps: usually {usual:.4g} mm, but {at}{more}"

@@ -14,7 +14,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from radiobject.errors import SourceCorruptError, SourceError, SourceUnsupportedError
-from radiobject.ingest.dicom.enhanced import enhanced_frames, has_positions
+from radiobject.ingest.dicom.enhanced import enhanced_frames, has_positions, repetition_time
 from radiobject.ingest.dicom.frames import Frame, Instance, Pixels
 from radiobject.ingest.dicom.headers import Header
 from radiobject.ingest.dicom.mosaic import mosaic_frames
@@ -140,7 +140,7 @@ def _read(header: Header, path: str, after: int, rest: bytes, size: int) -> Inst
         series_number=None if number is None else int(number),
         pixels=pixels,
         frames=frames,
-        repetition_time=header.number("RepetitionTime"),
+        repetition_time=repetition_time(header),
         **said,
     )
 
