@@ -109,7 +109,9 @@ def _uneven(distances: Array) -> str:
         return ""
     usual = float(np.sort(steps)[(steps.size - 1) // 2])
     tolerance = max(_UNEVEN * usual, min(_ROUNDED, usual / 10))
-    off = np.abs(distances - np.linspace(distances[0], distances[-1], len(distances)))
+    # beside the line that fits best: the ends are rounded like all others
+    numbers = np.arange(len(distances))
+    off = np.abs(distances - np.polyval(np.polyfit(numbers, distances, 1), numbers))
     if off.max() <= tolerance:
         return ""
     odd = np.abs(steps - usual) > tolerance
