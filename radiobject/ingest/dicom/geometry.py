@@ -23,7 +23,7 @@ _SAME = 0.01
 _UNEVEN = 0.01
 """By how much of the usual step a slice may lie beside its even place (3.799 beside 3.8 mm)."""
 
-_ROUNDED = 0.051
+_ROUNDED = 0.055
 """By how many mm a slice may lie beside its even place: some scanners write one decimal."""
 
 _OFF_LINE = 0.1
