@@ -6,12 +6,10 @@ promise; everything else goes by fsspec.
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -23,11 +21,9 @@ from radiobject.errors import (
     CorruptObjectError,
     FormatError,
     MissingObjectError,
-    RadiObjectError,
     StorageError,
-    StorageFullError,
-    StorageReadOnlyError,
 )
+from radiobject.failures import code_of, mapped
 from radiobject.local_disk import LEFTOVER, create_file, sync_folder, syncfs
 from radiobject.location import Location
 
@@ -84,7 +80,8 @@ class Storage:
             with open(path, "rb") as file:
                 return file.read()
 
-        data: bytes = self._call("read", key, local, lambda fs, path: fs.cat_file(path))
+        once = self.location.read_args
+        data: bytes = self._call("read", key, local, lambda fs, path: fs.cat_file(path, **once))
         measuring.add("bytes_read", len(data))
         return data
 
@@ -98,22 +95,58 @@ class Storage:
 
         if stop <= start:
             return b""
-        where, wanted = f"{self.location.uri}/{key}", f"bytes {start} to {stop}"
+        return self._part(
+            key, f"bytes {start} to {stop}", stop - start, local,
+            lambda fs, path: fs.cat_file(path, start=start, end=stop), is_there=lambda size: size > start,
+        )  # fmt: skip
+
+    def read_tail(self, key: str, length: int) -> bytes:
+        """The last `length` bytes of the object; fewer there are is `CorruptObjectError`.
+
+        One request where a range may count from the end, else two.
+        """
+
+        def local(path: str) -> bytes:
+            with open(path, "rb") as file:
+                file.seek(max(os.fstat(file.fileno()).st_size - length, 0))
+                return file.read()
+
+        if not self.location.is_local and not self.location.has_suffix_ranges:
+            size = self.size(key)
+            if size is None:
+                raise MissingObjectError(
+                    f"{self.location.uri}/{key}", expected="an object", got="nothing there"
+                )
+            return self.read_range(key, max(size - length, 0), max(size, length))
+        return self._part(
+            key, f"its last {length} bytes", length, local,
+            lambda fs, path: fs.cat_file(path, start=-length), is_there=lambda size: size >= length,
+        )  # fmt: skip
+
+    def _part(
+        self,
+        key: str,
+        wanted: str,
+        length: int,
+        local: Callable[[str], bytes],
+        remote: Callable[[Any, str], bytes],
+        is_there: Callable[[int], bool],
+    ) -> bytes:
+        """A range of an object, with as many bytes as were asked for."""
+        where = f"{self.location.uri}/{key}"
         try:
-            data: bytes = self._call(
-                "read", key, local, lambda fs, path: fs.cat_file(path, start=start, end=stop)
-            )
+            data = self._call("read", key, local, remote)
         except StorageError:
             # a range that begins beyond the end is refused, by each driver in its own words
             size = None if self.location.is_local else self.size(key)
-            if size is None or size > start:
+            if size is None or is_there(size):
                 raise
             data = b""
         measuring.add("bytes_read", len(data))
-        if len(data) > stop - start:
+        if len(data) > length:
             hint = "This server ignores ranges; serve the study from one that honours them."
             raise StorageError(where, expected=wanted, got=f"{len(data)} bytes", hint=hint)
-        if len(data) < stop - start:
+        if len(data) < length:
             hint = "The object is shorter than when it was committed; restore it or ingest it again."
             raise CorruptObjectError(where, expected=wanted, got=f"{len(data)} bytes", hint=hint)
         return data
@@ -235,8 +268,20 @@ class Storage:
         if self.location.is_local:
             top = os.path.join(self.location.path, check_key(prefix))
             for folder, _, _ in os.walk(top, topdown=False):
-                with _mapped(f"{self.location.uri}/{prefix}"):
+                with mapped(f"{self.location.uri}/{prefix}"):
                     os.rmdir(folder)
+
+    def drop_empty_folders(self, prefix: str) -> None:
+        """Remove the folders below `prefix` that hold nothing: a local disk keeps them, with their names."""
+
+        def local(path: str) -> None:
+            for folder, _, _ in os.walk(path, topdown=False):
+                with os.scandir(folder) as entries:
+                    empty = next(entries, None) is None
+                if empty:
+                    os.rmdir(folder)
+
+        self._call("delete", prefix, local, lambda fs, path: None)
 
     def make_durable(self) -> None:
         """Return once everything written here so far survives a power cut (object stores always do)."""
@@ -254,7 +299,7 @@ class Storage:
         if key:
             check_key(key)
         writing = operation in ("write", "replace", "create")
-        with _mapped(f"{self.location.uri}/{key}" if key else self.location.uri, writing=writing):
+        with mapped(f"{self.location.uri}/{key}" if key else self.location.uri, writing=writing):
             if self.location.is_local:
                 return local(os.path.join(self.location.path, key) if key else self.location.path)
             fs, root = self.location.filesystem()
@@ -264,41 +309,23 @@ class Storage:
         return f"Storage({self.location.uri!r})"
 
 
-@contextmanager
-def _mapped(where: str, *, writing: bool = False) -> Iterator[None]:
-    try:
-        yield
-    except RadiObjectError:
-        raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if writing:
-            hint = "Check that the bucket or folder above it exists."
-            raise StorageError(where, got=str(error), hint=hint) from error
-        raise MissingObjectError(where, expected="an object", got="nothing there") from error
-    except PermissionError as error:
-        raise StorageReadOnlyError(where, got=str(error), hint="Check the rights of this place.") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFullError(where, got=str(error), hint="Free some space and run again.") from error
-        if error.errno == errno.EROFS:
-            raise StorageReadOnlyError(
-                where, got=str(error), hint="Choose a place you can write to."
-            ) from error
-        raise StorageError(where, got=f"{type(error).__name__}: {error}") from error
-    except Exception as error:
-        # drivers raise their client's own exceptions (botocore, aiohttp, azure); none of them may leave here
-        raise StorageError(where, got=f"{type(error).__name__}: {error}") from error
-
-
 def _create_remote(fs: Any, path: str, data: bytes) -> bool:
     try:
         fs.pipe_file(path, data, mode="create")
     except FileExistsError:
         return False
+    except OSError as error:
+        if code_of(error) == "PreconditionFailed":  # which s3fs knows by AWS's details, that others leave out
+            return False
+        raise
     return True
 
 
 def _size_remote(fs: Any, path: str) -> int:
+    if "s3" in fs.protocol:
+        # fsspec's own answer to a missing key is to list what might lie below it: a request for nothing
+        bucket, key, _ = fs.split_path(path)
+        return int(fs.call_s3("head_object", Bucket=bucket, Key=key)["ContentLength"])
     try:
         return int(fs.info(path)["size"])
     except FileNotFoundError as error:

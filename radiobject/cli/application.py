@@ -8,10 +8,13 @@ import typer
 
 from radiobject.cli.copy import copy
 from radiobject.cli.demo import demo
+from radiobject.cli.diff import diff
 from radiobject.cli.export import export
+from radiobject.cli.history import history, pin, restore, tag
 from radiobject.cli.import_upstream import import_upstream
 from radiobject.cli.info import info
 from radiobject.cli.ingest import ingest
+from radiobject.cli.removing import cleanup, purge
 from radiobject.cli.report import report
 from radiobject.cli.validate import validate
 from radiobject.cli.view import view
@@ -29,7 +32,11 @@ def application() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_common)
-    for command in (ingest, import_upstream, copy, info, validate, report, export, view, demo):
+    commands = (
+        ingest, import_upstream, copy, info, validate, report, export, view,
+        history, diff, tag, restore, pin, cleanup, purge, demo,
+    )  # fmt: skip
+    for command in commands:
         app.command(no_args_is_help=command is not demo)(command)
     return app
 

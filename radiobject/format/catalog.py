@@ -6,9 +6,10 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,6 +38,9 @@ from radiobject.location import Location
 from radiobject.storage import Storage
 
 __all__ = ["Catalog", "Snapshot", "read_change"]
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 _EMPTY = {
     "obs_meta": SUBJECT_SCHEMA,
@@ -147,16 +151,25 @@ class Catalog:
     def latest(self) -> Snapshot:
         """The newest committed version; `StudyNotFoundError` when there is none.
 
-        With a good hint and a version that this process has seen, that is two small requests: the hint, and
-        the version after it. Numbers are dense above the oldest, so later ones are found in doubling steps.
+        With a good hint that is two rounds of requests: the hint; its commit, and whether a version follows.
+        One round where this process has seen the newest version: the hint, and whether a version follows.
+        Numbers are dense above the oldest, so later ones are found in doubling steps.
         """
-        hint = self.hint()
+        seen = self._seen()
+        hint, followed = self._together(self.hint, lambda: seen > 0 and self._exists(seen + 1))
         if hint is not None:
-            last = self._gallop(hint.latest)
-            try:
-                return self._snapshot(last, hint.sha256 if last == hint.latest else None)
-            except MissingObjectError:
-                measuring.add("stale_hints")  # it names what clean-up removed: ask the store itself
+            if hint.latest == seen and not followed:
+                return self._snapshot(seen, hint.sha256)
+            found, followed = self._together(
+                lambda: self._hinted(hint), lambda: self._exists(hint.latest + 1)
+            )
+            if followed:
+                return self._snapshot(self._gallop(hint.latest + 1), None)
+            if isinstance(found, Snapshot):
+                return found
+            if not isinstance(found, MissingObjectError):
+                raise found
+            measuring.add("stale_hints")  # it names what clean-up removed: ask the store itself
         last = self._gallop(self._listed())
         if hint is not None and last < hint.latest:
             # a hint is written after its commit, and clean-up never removes the newest: something is lost
@@ -189,6 +202,26 @@ class Catalog:
                 hint=f"Kept are {newest.commit.oldest} to {newest.version}, and tagged ones; see versions().",
             )
         return self._snapshot(version, None)
+
+    def _hinted(self, hint: Hint) -> Snapshot | RadiObjectError:
+        """The hint's version, or what is wrong with it: that is of no interest if a later one follows."""
+        try:
+            return self._snapshot(hint.latest, hint.sha256)
+        except RadiObjectError as error:
+            return error
+
+    def _seen(self) -> int:
+        """The newest version that this process has in its cache, 0 for none."""
+        with _snapshots_lock:
+            return max((n for place, n, _ in _snapshots if place == self.storage.location), default=0)
+
+    def _together(self, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
+        """Both at the same time where each is a request to a server."""
+        if self.storage.location.is_near:
+            return first(), second()
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(second)
+            return first(), ahead.result()
 
     def _tagged(self, version: int) -> bool:
         try:

@@ -18,6 +18,7 @@ from radiobject.errors import (
 )
 from radiobject.format.catalog import Snapshot
 from radiobject.format.commit import Change, CollectionEntry, Commit
+from radiobject.format.erasure import Erasure
 from radiobject.format.exclusive import collection_groups
 from radiobject.format.layout import check_collection_name, collection_path
 from radiobject.format.restore import restored
@@ -82,6 +83,7 @@ class Edit:
     added_columns: tuple[NewColumn, ...] = ()
     dropped_columns: frozenset[str] = frozenset()
     restore: Commit | None = None
+    erase: Erasure | None = None
     ledger: pa.Table | None = None
     compact: bool = False
     reads: frozenset[str] = frozenset()
@@ -101,6 +103,8 @@ class Edit:
         wrong: type[RadiObjectError] | None = ConflictError if rebased else None
         if self.restore is not None:
             return restored(base, draft, Snapshot(storage, self.restore))
+        if self.erase is not None:
+            return self.erase.apply(base, draft, storage)
         draft, subjects_added, subjects_updated, subjects_removed = self._apply_subjects(
             base, draft, storage, wrong
         )

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from radiobject.errors import CorruptObjectError, FormatError
+from radiobject.errors import CorruptObjectError, FormatError, SnapshotExpiredError
 from radiobject.format.layout import FEATURES
 from radiobject.format.meta import FORMAT
 from radiobject.format.tables import Part
 
-__all__ = ["Change", "CollectionEntry", "Commit", "canonical", "sealed", "unsealed"]
+__all__ = ["PURGE", "Change", "CollectionEntry", "Commit", "canonical", "sealed", "tombstone", "unsealed"]
+
+PURGE = "purge"
+"""The operation of a commit that erased subjects from all versions."""
 
 _TAIL = b',"self_sha256":"'
 
@@ -171,9 +174,19 @@ class Commit:
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Commit:
-        """Parse and check: its own hash, the format version, the features it requires."""
+        """Parse and check: its own hash, the format version, the features it requires.
+
+        `SnapshotExpiredError` for the tombstone that a purge has put in a commit's place.
+        """
         raw, digest = unsealed(data, where)
         try:
+            if raw["type"] == "tombstone":
+                raise SnapshotExpiredError(
+                    where,
+                    expected="a version that is kept",
+                    got=f"the tombstone of version {raw['version']}, which a purge has erased",
+                    hint="Open the newest version; see versions().",
+                )
             if raw["type"] != "commit" or str(raw["format"]).split(".")[0] != FORMAT.split(".")[0]:
                 raise FormatError(
                     where,
@@ -214,6 +227,14 @@ class Commit:
                 where, expected="a commit (schemas/commit.schema.json)", got=repr(error)
             ) from error
 
+    @property
+    def severs(self) -> bool:
+        """Whether no writer may put a change made from an earlier version on this one: it erased subjects.
+
+        Such a commit is the oldest that is kept when it is made; clean-up always keeps one before its own.
+        """
+        return self.parent is not None and self.oldest == self.version
+
     def collection(self, name: str) -> CollectionEntry | None:
         """The collection of that name, None when there is none."""
         return next((c for c in self.collections if c.name == name), None)
@@ -231,6 +252,19 @@ class Commit:
         else:
             entries = (*self.collections, entry)
         return replace(self, collections=entries)
+
+
+def tombstone(study: str, version: int, erased: Commit | None, *, message: str = "") -> bytes:
+    """What takes the place of a commit that a purge erased, and keeps its number taken.
+
+    `erased` is None for one that could not be read. Of what it said, only what names nobody is kept.
+    """
+    said = (None, None) if erased is None else (erased.operation, erased.created)
+    body, _ = sealed(
+        {"type": "tombstone", "format": FORMAT, "version": version, "study": study, "operation": said[0],
+         "created": said[1], "message": message}
+    )  # fmt: skip
+    return body
 
 
 def sealed(value: Mapping[str, Any]) -> tuple[bytes, str]:

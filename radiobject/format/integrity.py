@@ -103,6 +103,10 @@ def validate(snapshot: Snapshot, level: Level = "quick", *, strict: bool = False
         _check_relations(snapshot, rows, report)
         _check_objects(storage, rows, report, documents_only=level == "standard")
     if sizes is not None:
+        for number in range(1, snapshot.commit.oldest):
+            if version_key(number) not in sizes:
+                lost = "the document of an expired version is gone: an old handle may win its number"
+                report.add("version", version_key(number), lost)
         chain += _tagged(storage, chain, report)
         kept = (f"{TAGS}/", f"{VERSIONS}/")  # commits stay for good, also expired ones
         spare = sizes.keys() - _named_by(storage, chain, report)

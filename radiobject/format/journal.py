@@ -57,7 +57,10 @@ class Journal:
         for info in self.storage.list(f"{TRANSACTIONS}/{self.txn_id}"):
             if not info.key.endswith(".parquet") or info.key.count("/") != 2:
                 continue  # what lies deeper is none of ours
-            data = self.storage.read(info.key)
+            try:
+                data = self.storage.read(info.key)
+            except MissingObjectError:
+                continue  # the write has ended meanwhile
             try:
                 found.append(pq.read_table(pa.BufferReader(data), page_checksum_verification=True))
             except (pa.ArrowException, OSError):

@@ -26,7 +26,8 @@ def check_conflict(
     """
     touched = set(edit.collections) | set(edit.removed_collections) | set(edit.renamed_collections)
     for commit, change in theirs:
-        if edit.restore is not None and len(change):
+        # what a restore brings back may have lost its objects to a clean-up in between
+        if edit.restore is not None and (len(change) or commit.oldest > base.oldest):
             raise ConflictError(
                 f"{uri}: version {commit.version} ({commit.operation}, {commit.created}) came first",
                 hint="Open the study again and restore from there.",

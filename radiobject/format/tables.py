@@ -33,16 +33,12 @@ from radiobject.format.pruning import Pruner, columns_of, rows_where
 from radiobject.format.schema import KEYS
 from radiobject.storage import Storage
 
-__all__ = [
-    "Part",
-    "Table",
-    "unify",
-    "write_part",
-]
+__all__ = ["Part", "Table", "unify", "write_part"]
 
 ROW_GROUP = 4096
 PICTURE_GROUP = 128  # where there are bytes, which are read a few at a time: half a megabyte of thumbnails
 _KEPT_GROUPS = 32
+_FAR_TAIL = 2**18  # over a network, what comes along with a footer costs less than asking again
 
 
 @dataclass(frozen=True)
@@ -135,11 +131,11 @@ def _coded(schema: pa.Schema, coded: Mapping[str, pa.DataType]) -> pa.Schema:
 
 
 class _PartFile(io.RawIOBase):
-    """A part as a read-only file over the storage door; the verified footer is served from memory."""
+    """A part as a read-only file over the storage door; its tail, the footer verified, is in memory."""
 
-    def __init__(self, storage: Storage, part: Part, footer: bytes) -> None:
+    def __init__(self, storage: Storage, part: Part, tail: bytes) -> None:
         super().__init__()
-        self._storage, self._part, self._footer, self._at = storage, part, footer, 0
+        self._storage, self._part, self._tail, self._at = storage, part, tail, 0
 
     def readable(self) -> bool:
         return True
@@ -160,9 +156,9 @@ class _PartFile(io.RawIOBase):
         start, self._at = self._at, max(stop, self._at)
         if start >= stop:
             return b""
-        border = end - len(self._footer)
+        border = end - len(self._tail)
         if start >= border:
-            return self._footer[start - border : stop - border]
+            return self._tail[start - border : stop - border]
         return self._storage.read_range(self._part.path, start, stop)
 
 
@@ -373,16 +369,17 @@ class Table:
         if not 8 < part.footer_bytes <= part.bytes:
             raise FormatError(where, expected="a footer inside the file", got=f"{part.footer_bytes} bytes")
         try:
-            footer = self.storage.read_range(part.path, part.bytes - part.footer_bytes, part.bytes)
+            length = part.footer_bytes if self.storage.location.is_near else max(part.footer_bytes, _FAR_TAIL)
+            tail = self.storage.read_range(part.path, max(part.bytes - length, 0), part.bytes)
         except MissingObjectError as error:
             if self._explain is None:
                 raise
             raise self._explain(error) from error
-        if hashlib.sha256(footer).hexdigest() != part.footer_sha256:
+        if hashlib.sha256(tail[-part.footer_bytes :]).hexdigest() != part.footer_sha256:
             raise CorruptObjectError(where, expected="the footer that was committed", got="another")
         try:
             return pq.ParquetFile(
-                pa.PythonFile(_PartFile(self.storage, part, footer), mode="r"),
+                pa.PythonFile(_PartFile(self.storage, part, tail), mode="r"),
                 pre_buffer=True,
                 page_checksum_verification=True,
                 arrow_extensions_enabled=False,

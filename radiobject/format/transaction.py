@@ -24,6 +24,7 @@ from radiobject.errors import (
     CorruptObjectError,
     MissingObjectError,
     RadiObjectError,
+    SnapshotExpiredError,
     StorageError,
     StudyExistsError,
 )
@@ -167,7 +168,7 @@ class Transaction:
                     f"{self.storage.location.uri}: another writer created this study first",
                     hint="Open it and append to it.",
                 )
-            newer = [catalog.commit(n) for n in range(draft.version, head.version + 1)]
+            newer = self._newer(catalog, draft.version, head.commit)
             theirs = [(c, read_change(self.storage, c)) for c in newer]
             for step in steps:
                 check_conflict(
@@ -184,6 +185,21 @@ class Transaction:
             f"{self.storage.location.uri}: {_RACES} other commits came first",
             hint="Let fewer writers commit at once, or commit larger batches.",
         )
+
+    def _newer(self, catalog: Catalog, first: int, head: Commit) -> list[Commit]:
+        """The commits from number `first` to `head`, which came before ours."""
+        found = []
+        # from the newest down: behind a purge there are tombstones only
+        for number in range(head.version, first - 1, -1):
+            commit = head if number == head.version else catalog.commit(number)
+            if commit.severs:
+                raise ConflictError(
+                    f"{self.storage.location.uri}: version {number} ({commit.operation}, {commit.created})"
+                    " came first; it erased the versions before it, and what running writes had written",
+                    hint="Open the study again and repeat the change.",
+                )
+            found.append(commit)
+        return found[::-1]
 
     def _step(
         self, edit: Edit, base: Snapshot | None, steps: Sequence[_Step], passed: Sequence[Commit]
@@ -205,7 +221,10 @@ class Transaction:
         where = f"{self.storage.location.uri}/{version_key(number)}"
 
         def mine(held: bytes) -> bool:
-            return Commit.from_bytes(held, where).txn_id == self.txn_id
+            try:
+                return Commit.from_bytes(held, where).txn_id == self.txn_id
+            except SnapshotExpiredError:
+                return False  # a tombstone: whoever had this number, it is taken for good
 
         return publish(self.storage, version_key(number), data, mine, single_writer=self.single_writer)
 

@@ -44,6 +44,7 @@ class CreatedStudy(StudyView):
         progress: bool | Progress | None = None,
         executor: Executor = "threads",
         workers: int | None = None,
+        commit_every: int | None = None,
         message: str = "",
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
@@ -77,6 +78,9 @@ class CreatedStudy(StudyView):
             lists them. "collect": the good ones are committed, `radi.ledger` has the rest.
         resume
             Keep the volumes that an interrupted run of the same plan has finished.
+        commit_every
+            Make a version whenever so many volumes are finished, instead of one at the end. An interrupted
+            run is then a study already: append the same images with on_conflict="skip" and resume=True.
         single_writer
             Needed for a store that cannot let exactly one of two writers win; you promise to be the only one.
         deidentify
@@ -90,7 +94,7 @@ class CreatedStudy(StudyView):
         snapshot = ingest(
             os.fspath(uri), images, obs_meta, obs=obs, validate_alignment=validate_alignment, labels=labels,
             axis4=axis4, reorient=reorient, write=write, errors=errors, resume=resume, progress=progress,
-            executor=executor, workers=workers, message=message, backend=backend,
+            executor=executor, workers=workers, commit_every=commit_every, message=message, backend=backend,
             storage_options=dict(storage_options or {}), single_writer=single_writer, deidentify=deidentify,
         )  # fmt: skip
         return cls._of(Study(snapshot, context))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -28,8 +27,9 @@ from radiobject.format.catalog import Catalog, Snapshot
 from radiobject.format.changes import Edit
 from radiobject.format.commit import CollectionEntry
 from radiobject.format.meta import row_meta
+from radiobject.format.pin import split_pin
 from radiobject.format.tables import Table
-from radiobject.format.tags import read_tag
+from radiobject.format.tags import read_tag, tags
 from radiobject.format.transaction import Transaction
 from radiobject.location import Location
 from radiobject.model.context import context_for
@@ -37,9 +37,7 @@ from radiobject.model.index import Index
 from radiobject.model.volume import Volume
 from radiobject.storage import Storage, check_key
 
-__all__ = ["ObsRow", "Study", "split_collection", "split_pin"]
-
-_PIN = re.compile(r"^(?P<uri>.*?)@(?P<version>\d+)(?:#sha256:(?P<hash>[0-9a-f]{6,64}))?$")
+__all__ = ["ObsRow", "Study", "split_collection"]
 
 _OPENING = ("obs_id", "obs_subject_id", "_path", "_hint", "_volume", "affine")
 
@@ -150,12 +148,23 @@ class Study:
         return tuple(entry.name for entry in self.snapshot.commit.collections)
 
     def versions(self) -> list[dict[str, Any]]:
-        """Every version that is kept, oldest first."""
+        """Every version that is kept, oldest first, with the tags that name it."""
+        catalog, named = Catalog(self.snapshot.storage), self.tags()
+        commits = catalog.versions()
+        older = sorted({v for v in named.values() if v < commits[0].version})
         return [
             {"version": c.version, "created": c.created, "operation": c.operation, "message": c.message,
-             "partial": c.partial, "sha256": c.sha256}
-            for c in Catalog(self.snapshot.storage).versions()
+             "partial": c.partial, "sha256": c.sha256,
+             "tags": [name for name, version in named.items() if version == c.version]}
+            for c in (*map(catalog.commit, older), *commits)
         ]  # fmt: skip
+
+    def tags(self) -> dict[str, int]:
+        """Tag to version; none where the store cannot list them, as plain web servers."""
+        try:
+            return {name: version for name, (version, _) in tags(self.snapshot.storage).items()}
+        except CapabilityError:
+            return {}
 
     def entry(self, name: str) -> CollectionEntry:
         """A collection as the commit has it."""
@@ -243,14 +252,6 @@ class ObsRow:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ObsRow, (self._study, self._name, self._position)
-
-
-def split_pin(uri: str) -> tuple[str, int | None, str | None]:
-    """`study@7#sha256:ab12` as (place, version, hash); a path that exists is one, whatever its name."""
-    match = _PIN.match(uri)
-    if match is None or os.path.exists(uri):
-        return uri, None, None
-    return match["uri"], int(match["version"]), match["hash"]
 
 
 def split_collection(uri: str) -> tuple[str, str | None]:

@@ -75,7 +75,7 @@ class StudyView(StudyDoors):
         return self._study.snapshot.version
 
     def versions(self) -> list[dict[str, Any]]:
-        """Every version that is kept, oldest first: number, time (UTC), operation, message."""
+        """Every version that is kept, oldest first: number, time (UTC), operation, message, tags, hash."""
         return self._study.versions()
 
     @property

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from radiobject.errors import SnapshotExpiredError
+from radiobject.errors import ConflictError, SnapshotExpiredError
 from radiobject.format import catalog
 from radiobject.format.changes import Edit
 from radiobject.format.cleanup import cleanup
@@ -28,8 +28,8 @@ _COLLECTIONS = ("T1w", "seg")
 
 
 class StudyMachine(RuleBasedStateMachine):
-    """Create, append, replace, delete, tag, compact, clean up, reopen: after each step every kept version
-    must hold exactly what a dictionary holds.
+    """Create, append, replace, delete, tag, compact, clean up, purge, reopen: after each step every kept
+    version must hold exactly what a dictionary holds.
 
     Subclass it with `backend` and, where studies should stand elsewhere than in a temporary folder, `place`.
     """
@@ -44,7 +44,7 @@ class StudyMachine(RuleBasedStateMachine):
         super().__init__()
         self.uri = f"{self.place()}-{next(_numbers)}"
         self.history: dict[int, Contents] = {}
-        self.oldest, self.serial = 1, 0
+        self.purged, self.serial = 0, 0
         self.tags: dict[str, int] = {}
         self.kept: RadiObject | None = None
 
@@ -98,12 +98,21 @@ class StudyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.kept is not None)
     @rule(data=st.data())
     def append_with_a_kept_handle(self, data: st.DataObject) -> None:
-        """However many versions and clean-ups later: it rebases, or is told that its version expired."""
+        """However many versions and clean-ups later: it rebases, or is told that its version expired.
+
+        A purge in between is a conflict, whatever it wanted to write.
+        """
         assert self.kept is not None
+        severed = self.kept.version < self.purged
         try:
             self._append(self.kept, data)
         except SnapshotExpiredError:
             self.kept = None
+        except ConflictError:
+            assert severed
+            self.kept = None
+        else:
+            assert not severed
 
     @precondition(lambda self: self.now)
     @rule(data=st.data())
@@ -156,6 +165,20 @@ class StudyMachine(RuleBasedStateMachine):
         for version in done.expired:
             assert version not in kept
             self.history.pop(version)
+
+    @precondition(lambda self: self.now)
+    @rule(data=st.data())
+    def purge(self, data: st.DataObject) -> None:
+        """A subject less in every version: what stays open is the newest one, and tags that never held it."""
+        subject = data.draw(st.sampled_from(sorted({s for _, s, _ in self.now.values()})))
+        radi = RadiObject(self.uri)
+        radi.purge(subject, "asked", tags=True, force=True)
+        self._commit(radi, {k: v for k, v in self.now.items() if v[1] != subject})
+        self.purged = radi.version
+        listed = {said["version"] for said in radi.versions()}
+        self.history = {version: held for version, held in self.history.items() if version in listed}
+        self.tags = {name: version for name, version in self.tags.items() if version in listed}
+        assert not [k for held in self.history.values() for k, v in held.items() if v[1] == subject]
 
     @rule()
     def forget(self) -> None:

@@ -6,6 +6,7 @@ Run once for a new format version, or for something new in one, never again for 
     python tests/archives/make_archive.py tests/archives/v1.0-derived
     python tests/archives/make_archive.py tests/archives/v1.0-tiledb
     python tests/archives/make_archive.py tests/archives/v1.0-pyramid
+    python tests/archives/make_archive.py tests/archives/v1.0-purged
     PYTHONPATH=. python tests/archives/make_archive.py tests/archives/v1.0-dicom
 
 That on TileDB was made with tiledb 0.33.0, the oldest that the package takes. It writes `study.tar.xz` and
@@ -148,6 +149,17 @@ def _write_derived(folder: Path) -> RadiObject:
     return radi.add_collection("half", radi.T1w.lazy().map(_halve), progress=False)
 
 
+def _write_purged(folder: Path) -> RadiObject:
+    """A study from which a subject was erased: tombstones, and a tagged version that never held it."""
+    ramp = (_ramp("i2", 5, 4, 3), _TILT)
+    radi = RadiObject.from_niftis(folder / "study", {"T1w": [(ramp, "kept-1")]}, progress=False)
+    radi.tag("before")
+    radi.append({"T1w": [(ramp, "gone-2", "scan-3")]}, {"obs_subject_id": ["gone-2"]}, progress=False)
+    radi.delete(obs_ids="scan-3")
+    radi.purge("gone-2", "withdrew consent")
+    return radi.append({"T1w": [(ramp, "kept-4")]}, {"obs_subject_id": ["kept-4"]}, progress=False)
+
+
 def _write_tiledb(folder: Path) -> RadiObject:
     """Volumes on TileDB: scans with their headers in several shards, labels, and a change."""
     radi = RadiObject.from_niftis(
@@ -222,6 +234,7 @@ _WRITERS = {
     "v1.0-dicom": _write_dicom,
     "v1.0": _write,
     "v1.0-derived": _write_derived,
+    "v1.0-purged": _write_purged,
     "v1.0-tiledb": _write_tiledb,
     "v1.0-pyramid": _write_pyramid,
 }

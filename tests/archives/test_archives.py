@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from radiobject import RadiObject, Volume
+from radiobject.errors import ConflictError, SnapshotExpiredError
 
 HERE = Path(__file__).parent
 ARCHIVES = sorted(p.name for p in HERE.glob("v*"))
@@ -47,7 +48,7 @@ def unpacked(name: str, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def test_there_is_an_archive_of_each_format() -> None:
-    assert ARCHIVES == ["v1.0", "v1.0-derived", "v1.0-dicom", "v1.0-pyramid", "v1.0-tiledb"]
+    assert ARCHIVES == ["v1.0", "v1.0-derived", "v1.0-dicom", "v1.0-purged", "v1.0-pyramid", "v1.0-tiledb"]
 
 
 def test_an_old_study_opens_and_gives_the_same_voxels(archive: tuple[Path, dict[str, Any]]) -> None:
@@ -57,7 +58,7 @@ def test_an_old_study_opens_and_gives_the_same_voxels(archive: tuple[Path, dict[
     for key, value in found.items():
         if key != "format":
             assert value == expected[key], key
-    assert len(found["volumes"]) == len(expected["volumes"]) >= 4
+    assert len(found["volumes"]) == len(expected["volumes"]) >= 2
 
 
 def test_an_old_study_validates_in_full(archive: tuple[Path, dict[str, Any]]) -> None:
@@ -90,6 +91,22 @@ def test_an_old_layer_is_gone_on_with(tmp_path: Path) -> None:
     radi.add_collection("half", radi.T1w.lazy().map(_MAKER["_halve"]), progress=False)
     assert radi.half.obs_ids == ["a_half", "b_half", "c_half"]
     assert radi.half.obs.read()["level"].notna().all()
+
+
+def test_what_was_purged_from_an_old_study_stays_away(tmp_path: Path) -> None:
+    study, _ = unpacked("v1.0-purged", tmp_path)
+    radi = RadiObject(study)
+    assert [(v["version"], v["tags"]) for v in radi.versions()] == [(1, ["before"]), (4, []), (5, [])]
+    for version in (2, 3):
+        with pytest.raises(SnapshotExpiredError):
+            RadiObject(study, version=version)
+    old = RadiObject(study, version="before")
+    assert old.obs_subject_ids == ["kept-1"]
+    with pytest.raises(ConflictError, match="version 4"):
+        old.rename_collection("T1w", "t1")
+    radi.rename_collection("T1w", "t1")
+    assert RadiObject(study).version == 6
+    assert not [p for p in study.rglob("*") if p.is_file() and b"gone-2" in p.read_bytes()]
 
 
 def test_levels_of_an_old_study_hold_what_is_computed_today(tmp_path: Path) -> None:

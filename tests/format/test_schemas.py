@@ -139,7 +139,9 @@ def documents(study: Path) -> Iterator[tuple[str, str, Any]]:
 
 
 def test_every_schema_is_a_schema() -> None:
-    assert set(SCHEMAS) == {"root", "collection", "volume", "tiledb-volume", "commit", "hint", "tag"}
+    assert set(SCHEMAS) == {
+        "root", "collection", "volume", "tiledb-volume", "commit", "hint", "tag", "tombstone",
+    }  # fmt: skip
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)
 
@@ -164,6 +166,24 @@ def test_every_document_of_a_study_fits_its_schema(study: Path) -> None:
     assert seen == {"root": 1, "hint": 1, "tag": 1, "commit": 3, "collection": 1 + 4 + 7, "volume": 7}
     commits = [d for _, n, d in documents(study) if n == "commit"]
     assert [c["change_list"] is not None for c in commits] == [False, True, False]
+
+
+def test_tombstones_and_the_commit_of_a_purge_fit_their_schemas(tmp_path: Path) -> None:
+    scan = (np.zeros((4, 5, 6), "i2"), None)
+    radi = RadiObject.from_niftis(tmp_path / "study", {"T1w": [(scan, "kept-1"), (scan, "gone-2")]})
+    radi.purge("gone-2", "asked")
+    for subject in ("gone-3", "kept-4"):
+        radi.append({"T1w": [(scan, subject)]}, {"obs_subject_id": [subject]})
+    (tmp_path / "study" / "versions" / "000000000003.json").write_bytes(b"{")  # damaged before it is erased
+    radi.purge("gone-3", "asked too")
+    documents = [json.loads(p.read_text()) for p in sorted((tmp_path / "study" / "versions").iterdir())]
+    assert [d["type"] for d in documents] == ["tombstone"] * 4 + ["commit"]
+    assert [d["operation"] for d in documents] == ["create", "purge", None, "append", "purge"]
+    for document in documents[:-1]:
+        check(document, "tombstone")
+    check(documents[-1], "commit")
+    with pytest.raises(jsonschema.ValidationError):
+        check({**documents[0], "change": {"subjects_removed": ["gone-2"]}}, "tombstone")
 
 
 def test_the_members_of_a_volume_are_the_documents_beside_it(study: Path) -> None:
