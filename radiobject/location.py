@@ -20,8 +20,12 @@ __all__ = ["Location", "secrets_kept", "tiledb_s3"]
 _keep_secrets: ContextVar[bool] = ContextVar("radiobject_keep_secrets", default=False)
 
 _SECRET = re.compile("key|secret|token|pass|cred|connection_string|header|auth|cookie|cert", re.IGNORECASE)
-_NAMED_S3 = ("max_parallel_ops", "use_virtual_addressing", "multipart_part_size_mb")
+_NAMED_S3 = (
+    "max_parallel_ops", "use_virtual_addressing", "multipart_part_size_mb", "retries", "connect_timeout",
+    "read_timeout",
+)  # fmt: skip
 """Options that S3Config has and s3fs has not: each reader here takes those that concern it."""
+_CONNECTIONS = 32
 _TENSORSTORE_S3 = frozenset({"anon", "profile", "endpoint_url", "region", *_NAMED_S3})
 
 
@@ -71,6 +75,11 @@ class Location:
     def is_local(self) -> bool:
         """Whether it is a path of this machine's file system."""
         return self.scheme == "file"
+
+    @property
+    def is_near(self) -> bool:
+        """Whether a request costs next to nothing: it is a local disk or memory."""
+        return self.scheme in ("file", "memory")
 
     @property
     def path(self) -> str:
@@ -134,6 +143,9 @@ class Location:
             made: tuple[Any, str] = fsspec.core.url_to_fs(
                 self.uri, use_listings_cache=False, **self._fsspec_options()
             )
+            if self.retries is not None:
+                # its own, of answers that break off; fsspec keeps one client for equal options: also these
+                made[0].retries = self.retries + 1
             return made
         except ImportError as error:
             extra = "s3" if self.scheme == "s3" else None
@@ -151,26 +163,48 @@ class Location:
         if self.scheme != "s3":
             return options
         region = options.pop("region", None)
-        connections, virtual, _ = (options.pop(name, None) for name in _NAMED_S3)
+        named = {name: options.pop(name, None) for name in _NAMED_S3}
         client = dict(options.pop("client_kwargs", {}))
         config = dict(options.pop("config_kwargs", {}))
         if region:
             client.setdefault("region_name", region)
-        if connections:
-            config.setdefault("max_pool_connections", connections)
+        # the client's ten would let the ranges of one read wait for one another
+        config.setdefault("max_pool_connections", named["max_parallel_ops"] or _CONNECTIONS)
+        if named["retries"] is not None:
+            config.setdefault("retries", {"max_attempts": named["retries"], "mode": "standard"})
+        for name in ("connect_timeout", "read_timeout"):
+            if named[name] is not None:
+                config.setdefault(name, named[name])
+        virtual = named["use_virtual_addressing"]
         if virtual is not None:
             config.setdefault("s3", {"addressing_style": "virtual" if virtual else "path"})
-        if options.get("endpoint_url"):
+        if _endpoint(options):
             # servers other than AWS commonly know neither bucket host names nor the newer checksums
             config.setdefault("s3", {"addressing_style": "path"})
             config.setdefault("request_checksum_calculation", "when_required")
         return {**options, "client_kwargs": client, "config_kwargs": config}
 
     @property
+    def retries(self) -> int | None:
+        """How often a failed request is sent again; None leaves it to the engine."""
+        times: int | None = self.options.get("retries") if self.scheme == "s3" else None
+        return times
+
+    @property
     def max_requests(self) -> int | None:
         """How many requests an engine may have under way at a time; None leaves it to the engine."""
         limit: int | None = self.options.get("max_parallel_ops") if self.scheme == "s3" else None
         return limit
+
+    @property
+    def read_args(self) -> dict[str, int]:
+        """What fsspec's `cat_file` is to be told here: s3fs else asks for the size first."""
+        return {"max_concurrency": 1} if self.scheme in ("s3", "s3a") else {}
+
+    @property
+    def has_suffix_ranges(self) -> bool:
+        """Whether a range may count from an object's end, and is one request."""
+        return self.scheme in ("s3", "s3a", "http", "https")
 
     @property
     def pipe_args(self) -> dict[str, int]:
@@ -213,7 +247,7 @@ class Location:
         """Endpoint, region and credentials as the client behind fsspec settles them."""
         spec: dict[str, Any] = {}
         given, env = self.options, os.environ
-        endpoint = given.get("endpoint_url") or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
+        endpoint = _endpoint(given)
         if endpoint:
             spec["endpoint"] = endpoint
         region = given.get("region")
@@ -224,7 +258,12 @@ class Location:
         if given.get("anon"):
             spec["aws_credentials"] = {"type": "anonymous"}
         elif given.get("profile"):
-            spec["aws_credentials"] = {"type": "profile", "profile": given["profile"]}
+            # tensorstore looks for the two files nowhere by itself
+            files = {"config_file": "AWS_CONFIG_FILE", "credentials_file": "AWS_SHARED_CREDENTIALS_FILE"}
+            spec["aws_credentials"] = {"type": "profile", "profile": given["profile"]} | {
+                name: os.path.expanduser(env.get(variable) or f"~/.aws/{name.removesuffix('_file')}")
+                for name, variable in files.items()
+            }
         elif env.get("AWS_ACCESS_KEY_ID") and env.get("AWS_SECRET_ACCESS_KEY"):
             # the default chain would look here too, after it complained on stderr that there is no ~/.aws
             spec["aws_credentials"] = {"type": "environment"}
@@ -263,8 +302,12 @@ def tiledb_s3(options: Mapping[str, Any]) -> dict[str, str] | None:
         settings["vfs.s3.no_sign_request"] = "true"
     if options.get("multipart_part_size_mb"):
         settings["vfs.s3.multipart_part_size"] = str(options["multipart_part_size_mb"] * 2**20)
-    env = os.environ
-    endpoint = options.get("endpoint_url") or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
+    if options.get("retries") is not None:
+        settings["vfs.s3.connect_max_tries"] = str(options["retries"] + 1)
+    for name, theirs in (("connect_timeout", "connect_timeout_ms"), ("read_timeout", "request_timeout_ms")):
+        if options.get(name) is not None:
+            settings[f"vfs.s3.{theirs}"] = str(max(round(options[name] * 1000), 1))
+    endpoint = _endpoint(options)
     if endpoint:
         parts = urlsplit(endpoint)
         settings["vfs.s3.scheme"] = parts.scheme
@@ -272,6 +315,12 @@ def tiledb_s3(options: Mapping[str, Any]) -> dict[str, str] | None:
     virtual = options.get("use_virtual_addressing", not endpoint)
     settings["vfs.s3.use_virtual_addressing"] = str(bool(virtual)).lower()
     return settings
+
+
+def _endpoint(options: Mapping[str, Any]) -> str | None:
+    env = os.environ
+    found = options.get("endpoint_url") or env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
+    return found or None
 
 
 @contextmanager

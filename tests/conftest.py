@@ -133,9 +133,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" not in used or not used & {"backend", "everywhere"}:
         return
     engines = [e for e in ENGINES if "backend" in used or "fsspec" not in e]
+    if "on_s3" in used:
+        engines = list(metafunc.module.ENGINES)  # tests/s3 says in each file which of its two
     marker = test.get_closest_marker("no_backend") or test.get_closest_marker("only")
     if marker is not None:
-        wrong = set(marker.args) - set(engines) or bool(marker.args) != (marker.name == "only")
+        wrong = set(marker.args) - set(ENGINES) or bool(marker.args) != (marker.name == "only")
         if wrong or not marker.kwargs.get("reason"):
             raise pytest.UsageError(f"{test.nodeid}: {marker} wants reason=, and `only` some of {engines}")
         if marker.name == "no_backend":
@@ -204,7 +206,7 @@ StudyMaker = Callable[..., RadiObject]
 @pytest.fixture
 def study(tmp_path: Path) -> StudyMaker:
     """As `module_study`, for one test."""
-    return _maker(tmp_path)
+    return study_maker(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -215,10 +217,12 @@ def module_study(engine: str | None, tmp_path_factory: pytest.TempPathFactory) -
     subjects sub-03, sub-01, sub-02 in that order, with an int16 `T1w` and a uint8 `seg` of 6x5x4 voxels that
     hold the number of the subject, plus 10 in `seg`. This one is for what many tests read and none changes.
     """
-    return _maker(tmp_path_factory.mktemp("module"))
+    return study_maker(tmp_path_factory.mktemp("module"))
 
 
-def _maker(folder: Path) -> StudyMaker:
+def study_maker(folder: Any) -> StudyMaker:
+    """A `study` fixture that puts its studies below `folder`, of which only `folder / name` is asked."""
+
     def make(
         images: Mapping[str, Mapping[str, Any]] | None = None,
         obs_meta: Any = None,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from radiobject import RadiObject
-from radiobject.errors import ConfigError, CorruptObjectError, StorageError
+from radiobject.errors import ConfigError, CorruptObjectError, MissingObjectError, StorageError
 from radiobject.location import Location
 from radiobject.storage import Storage
 
@@ -147,3 +147,18 @@ def test_what_a_killed_creator_left_keeps_nobody_from_creating(tmp_path: Path, n
     assert Storage(Location(place)).is_empty()
     (place / "notes.txt").touch()
     assert not Storage(Location(place)).is_empty()
+
+
+@pytest.mark.parametrize("root", ["disk", "memory"])
+def test_the_tail_of_an_object_is_whole_or_an_error(root: str, tmp_path: Path) -> None:
+    storage = Storage(Location(tmp_path if root == "disk" else f"memory://tail-{tmp_path.name}"))
+    storage.write("a", b"0123456789")
+    assert storage.read_tail("a", 4) == b"6789"
+    assert storage.read_tail("a", 10) == b"0123456789"
+    with pytest.raises(CorruptObjectError, match="11"):
+        storage.read_tail("a", 11)
+    storage.write("b", b"")
+    with pytest.raises(CorruptObjectError):
+        storage.read_tail("b", 1)
+    with pytest.raises(MissingObjectError):
+        storage.read_tail("c", 1)

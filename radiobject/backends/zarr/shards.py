@@ -29,6 +29,11 @@ _ABSENT = 2**64 - 1
 # A request costs more than reading this many bytes too many; tensorstore coalesces by the same thought.
 _GAP_LOCAL = 4096
 _GAP_REMOTE = 2**16
+# A shard whose voxels are fewer bytes is fetched at once, without its index first; others by parallel ranges.
+_AT_ONCE = 2**25
+_LEAST_RANGE = 2**23
+# No object store takes larger objects; offsets beyond it would only wrap around.
+_MOST = 2**50
 _HINT = "Restore the object or ingest the volume again."
 
 
@@ -41,7 +46,6 @@ class Found(NamedTuple):
 
 
 class _Index(NamedTuple):
-    size: int
     raw: bytes
     entries: npt.NDArray[np.uint64]
 
@@ -50,6 +54,7 @@ class Shards:
     """The objects of one array below `folder`.
 
     `grid`: shape of what one object holds. `chunks`: shape of what is decoded at once.
+    `itemsize`: bytes of a voxel.
     `index`: configuration of the sharding codec, None without sharding.
     """
 
@@ -59,6 +64,7 @@ class Shards:
         folder: str,
         grid: tuple[int, ...],
         chunks: tuple[int, ...],
+        itemsize: int,
         index: dict[str, Any] | None,
     ) -> None:
         self._storage = storage
@@ -66,6 +72,7 @@ class Shards:
         self._grid = grid
         self._chunks = chunks
         self._per_shard = tuple(s // c for s, c in zip(grid, chunks, strict=True))
+        self._decoded_bytes = math.prod(grid) * itemsize
         self._index_settings = index
         self._index = lru_cache(maxsize=64)(self._load_index)
 
@@ -102,18 +109,28 @@ class Shards:
         path = f"{self._folder}/{key}"
         if self._index_settings is None:
             return Found(self._storage.read(path), b"", {})
+        inner = self._inner(shard, box)
+        # the decoder asks for the whole object when it needs every chunk of it
+        every = all(s.stop - s.start == n for s, n in zip(inner, self._per_shard, strict=True))
+        if every and self._decoded_bytes <= _AT_ONCE:
+            whole = self._storage.read(path)
+            index = self._parsed(path, self._index_in(path, whole), len(whole))
+            self._require(path, index.entries.reshape(-1, 2))
+            return Found(whole, index.raw, {})
         index = self._index(path)
-        entries = index.entries[self._inner(shard, box)].reshape(-1, 2)
-        if (entries[:, 0] == _ABSENT).any() or (entries[:, 1] == 0).any():
-            absent = int(np.count_nonzero((entries[:, 0] == _ABSENT) | (entries[:, 1] == 0)))
+        entries = index.entries[inner].reshape(-1, 2)
+        self._require(path, entries)
+        if every:
+            return Found(self._read_all(path, index, int(entries.sum(axis=-1).max())), index.raw, {})
+        wanted = sorted((int(offset), int(offset) + int(length)) for offset, length in entries)
+        return Found(None, index.raw, self._read_ranges(path, wanted))
+
+    def _require(self, path: str, entries: npt.NDArray[np.uint64]) -> None:
+        absent = int(np.count_nonzero((entries[:, 0] == _ABSENT) | (entries[:, 1] == 0)))
+        if absent:
             raise MissingObjectError(
                 self._name(path), expected=f"{len(entries)} chunks", got=f"{absent} without data", hint=_HINT
             )
-        if len(entries) == math.prod(self._per_shard):
-            # the decoder asks for the whole object when it needs every chunk of it
-            return Found(self._storage.read_range(path, 0, index.size), index.raw, {})
-        wanted = sorted((int(offset), int(offset) + int(length)) for offset, length in entries)
-        return Found(None, index.raw, self._read_ranges(path, wanted))
 
     def _inner(self, shard: tuple[int, ...], box: Box) -> tuple[slice, ...]:
         """Where in the shard's index the chunks of `box` stand."""
@@ -123,6 +140,18 @@ class Shards:
             slices.append(slice(low // c, -(-high // c)))
         return tuple(slices)
 
+    def _read_all(self, path: str, index: _Index, end: int) -> bytes:
+        """The object's bytes up to `end`, behind which there is at most its index, in parallel ranges."""
+        step = max(_LEAST_RANGE, -(-end // self._width()))
+        pieces = self._read_together(path, [(at, min(at + step, end)) for at in range(0, end, step)])
+        return b"".join(pieces) if self._at_start else b"".join([*pieces, index.raw])
+
+    def _read_together(self, path: str, ranges: list[tuple[int, int]]) -> list[bytes]:
+        if self._storage.location.is_local or len(ranges) == 1:
+            return [self._storage.read_range(path, a, b) for a, b in ranges]
+        with ThreadPoolExecutor(min(len(ranges), self._width())) as pool:
+            return list(pool.map(lambda ab: self._storage.read_range(path, ab[0], ab[1]), ranges))
+
     def _read_ranges(self, path: str, wanted: list[tuple[int, int]]) -> dict[tuple[int, int], memoryview]:
         local = self._storage.location.is_local
         merged: list[list[int]] = []
@@ -131,11 +160,7 @@ class Shards:
                 merged[-1][1] = max(merged[-1][1], stop)
             else:
                 merged.append([start, stop])
-        if local or len(merged) == 1:
-            blocks = [self._storage.read_range(path, a, b) for a, b in merged]
-        else:
-            with ThreadPoolExecutor(min(len(merged), self._width())) as pool:
-                blocks = list(pool.map(lambda ab: self._storage.read_range(path, ab[0], ab[1]), merged))
+        blocks = self._read_together(path, [(a, b) for a, b in merged])
         ranges = {}
         number = 0
         for start, stop in wanted:
@@ -145,38 +170,56 @@ class Shards:
             ranges[start, stop] = memoryview(blocks[number])[start - begin : stop - begin]
         return ranges
 
-    def _load_index(self, path: str) -> _Index:
-        settings = self._index_settings
-        assert settings is not None
-        checked = len(settings["index_codecs"]) == 2
-        count = math.prod(self._per_shard)
-        length = count * 16 + (4 if checked else 0)
-        size = self._size(path)
-        if size < length:
+    @property
+    def _at_start(self) -> bool:
+        assert self._index_settings is not None
+        return self._index_settings.get("index_location") == "start"
+
+    @property
+    def _index_bytes(self) -> int:
+        assert self._index_settings is not None
+        checked = len(self._index_settings["index_codecs"]) == 2
+        return math.prod(self._per_shard) * 16 + (4 if checked else 0)
+
+    def _index_in(self, path: str, whole: bytes) -> bytes:
+        length = self._index_bytes
+        if len(whole) < length:
             raise CorruptObjectError(
                 self._name(path),
                 expected=f"at least its index of {length} bytes",
-                got=f"{size} bytes",
+                got=f"{len(whole)} bytes",
                 hint=_HINT,
             )
-        start = 0 if settings.get("index_location") == "start" else size - length
-        raw = self._storage.read_range(path, start, start + length)
+        return whole[:length] if self._at_start else whole[-length:]
+
+    def _load_index(self, path: str) -> _Index:
+        length = self._index_bytes
+        if self._at_start:
+            raw = self._storage.read_range(path, 0, length)
+        else:
+            raw = self._storage.read_tail(path, length)
+        return self._parsed(path, raw, None)
+
+    def _parsed(self, path: str, raw: bytes, size: int | None) -> _Index:
+        """`size`: the object's bytes where known; else a chunk beyond the end fails when it is read."""
+        count = math.prod(self._per_shard)
         table = raw[: count * 16]
-        if checked and struct.unpack("<I", raw[-4:])[0] != google_crc32c.value(table):
+        if len(raw) > len(table) and struct.unpack("<I", raw[-4:])[0] != google_crc32c.value(table):
             raise CorruptObjectError(
                 f"shard index of {self._name(path)}", expected="its crc32c", got="another", hint=_HINT
             )
         entries = np.frombuffer(table, "<u8").reshape(*self._per_shard, 2)
         present = entries[entries[..., 0] != _ABSENT]
+        most = _MOST if size is None else size
         # the first test keeps the sum in the second from wrapping around
-        if (present > size).any() or (present.sum(axis=-1) > size).any():
+        if (present > most).any() or (present.sum(axis=-1) > most).any():
             raise CorruptObjectError(
                 f"shard index of {self._name(path)}",
-                expected=f"chunks within {size} bytes",
+                expected=f"chunks within {most} bytes",
                 got="one beyond",
                 hint=_HINT,
             )
-        return _Index(size, raw, entries)
+        return _Index(raw, entries)
 
     def _size(self, path: str) -> int:
         size = self._storage.size(path)

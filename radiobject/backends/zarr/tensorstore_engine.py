@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -23,11 +24,19 @@ from radiobject.errors import (
     StorageError,
     StorageReadOnlyError,
 )
+from radiobject.failures import hint_for
 from radiobject.geometry.box import Box
 from radiobject.storage import Storage
 
 __all__ = ["make_encoder", "open_array"]
 
+# Each of its threads waits for one request at a time, and there are four: the ranges of one 64-cube would go
+# in two rounds. Read when tensorstore first uses the network; whoever has set it is not overruled.
+os.environ.setdefault("TENSORSTORE_HTTP_THREADS", "32")
+
+# What a server sent along: S3's answers to wrong credentials have the access key in them.
+_SENT = re.compile(r" \[(?:http_response_body|x-amzn-requestid|x-amz-[a-z0-9-]+)='(?:[^'\\]|\\.)*'\]")
+_NO_PROVIDER = re.compile("Failed to (create|get) credentials")
 _CODE = re.compile(r"^([A-Z_]+): ")
 _CORRUPT = ("DATA_LOSS", "OUT_OF_RANGE", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
 _REQUESTS = re.compile(r"/tensorstore/kvstore/[^/]+/(batch_read|bytes_read)$")
@@ -94,7 +103,9 @@ def open_array(storage: Storage, folder: str, spec: ArraySpec, document: str) ->
         opened = ts.open(
             _spec(document),
             kvstore=ts.KvStore.Spec(storage.location.kvstore(folder)),
-            context=_context(read.concurrency, read.cache_bytes, storage.location.max_requests),
+            context=_context(
+                read.concurrency, read.cache_bytes, storage.location.max_requests, storage.location.retries
+            ),
             open=True,
             assume_metadata=True,
         ).result()
@@ -128,16 +139,23 @@ def _spec(document: str) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _context(concurrency: int | None, cache_bytes: int, requests: int | None = None) -> Any:
+def _context(
+    concurrency: int | None, cache_bytes: int, requests: int | None = None, retries: int | None = None
+) -> Any:
     """One context per process and setting, so that all handles share one cache of shard indexes.
 
-    `requests` bounds what is asked of S3 at a time; the cache is that of handles without such a bound.
+    `requests` bounds what is asked of S3 at a time, `retries` how often; the cache is that of handles without
+    such bounds.
     """
     engine.note_tensorstore_use()
+    settings: dict[str, Any] = {}
     if requests is not None:
-        shared = _context(concurrency, cache_bytes)
-        return ts.Context({"s3_request_concurrency": {"limit": requests}}, parent=shared)
-    settings: dict[str, Any] = {"cache_pool": {"total_bytes_limit": cache_bytes}}
+        settings["s3_request_concurrency"] = {"limit": requests}
+    if retries is not None:
+        settings["s3_request_retries"] = {"max_retries": retries}
+    if settings:
+        return ts.Context(settings, parent=_context(concurrency, cache_bytes))
+    settings["cache_pool"] = {"total_bytes_limit": cache_bytes}
     if concurrency is not None:
         for resource in ("data_copy_concurrency", "file_io_concurrency"):
             settings[resource] = {"limit": concurrency}
@@ -146,7 +164,7 @@ def _context(concurrency: int | None, cache_bytes: int, requests: int | None = N
 
 def _mapped(error: Exception, where: str) -> RadiObjectError:
     """Our error for one of tensorstore's, which say their kind only in the first word of the message."""
-    text = str(error)
+    text = _SENT.sub("", str(error))
     match = _CODE.match(text)
     code = match.group(1) if match else ""
     hint = "Restore the object or ingest the volume again."
@@ -154,9 +172,10 @@ def _mapped(error: Exception, where: str) -> RadiObjectError:
         return MissingObjectError(where, expected="every object that was written", got=text[:1000], hint=hint)
     if code in _CORRUPT:
         return CorruptObjectError(where, expected="the bytes that were written", got=text[:1000], hint=hint)
-    if code == "PERMISSION_DENIED":
-        return StorageReadOnlyError(where, got=text[:1000], hint="Check the rights of this place.")
-    return StorageError(where, got=text[:1000] or type(error).__name__)
+    if code == "PERMISSION_DENIED" or _NO_PROVIDER.search(text):
+        what_to_do = hint_for(text) or "Check the rights of this place."
+        return StorageReadOnlyError(where, got=text[:1000], hint=what_to_do)
+    return StorageError(where, got=text[:1000] or type(error).__name__, hint=hint_for(text))
 
 
 def _totals() -> dict[str, int]:

@@ -103,7 +103,7 @@ class _OpenArray:
         first = self._document["codecs"][0]
         sharding = first.get("configuration") if isinstance(first, dict) else None
         index = sharding if isinstance(first, dict) and first.get("name") == "sharding_indexed" else None
-        self._shards = Shards(storage, folder, spec.shards, spec.chunks, index)
+        self._shards = Shards(storage, folder, spec.shards, spec.chunks, spec.dtype.itemsize, index)
         self._array(_no_bytes, blocking=False)
 
     def _array(self, fetch: Fetch, *, blocking: bool) -> zarr.Array[Any]:
