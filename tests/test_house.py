@@ -16,7 +16,7 @@ ROOT = Path(radiobject.__file__).parent
 # One line a storey: a module may import from storeys below it, and from those before it in its own line.
 STOREYS = [
     ["errors", "conflict", "moved", "frozen", "s3", "forking", "config", "measuring", "location", "workers",
-     "executor", "local_disk", "storage"],
+     "executor", "local_disk", "failures", "storage"],
     ["geometry", "geometry.box", "geometry.affine", "geometry.planes", "geometry.resample",
      "geometry.blocks", "geometry.pyramid", "geometry.coordinates"],
     ["backends.base", "backends.memory", "backends.zarr", "backends.tiledb", "backends"],
@@ -94,6 +94,8 @@ THIRD_PARTY = {
     "tensorstore": {"backends.zarr"},
     "tiledb": {"backends.tiledb", "ingest.upstream"},
     "fsspec": {"location"},
+    "bids2table": {"ingest.scanning.bids_files"},
+    "pathspec": {"ingest.scanning.bids_files"},
 }
 
 

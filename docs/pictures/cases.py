@@ -82,7 +82,7 @@ def page(text: str, root: Path) -> str:
     _, _, after = rest.partition(_END)
     lines = ["| series | what it is | case | what becomes of it |", "|---|---|---|---|"]
     for folder, what, case in SERIES:
-        (scan,) = scan_dicom([root / folder], progress=False)
+        scan = scan_dicom([root / folder], progress=False)
         lines.append(f"| `{folder}` | {what} | {case} | {'<br>'.join(_outcomes(scan))} |")
     return f"{before}{_START}\n\n" + "\n".join(lines) + f"\n\n{_END}{after}"
 

@@ -10,7 +10,7 @@ from radiobject.format.catalog import Snapshot
 __all__ = ["held_series", "refuse_other_key"]
 
 _WANTED = (
-    "obs_subject_id", "obs_id", "session", "run", "study_uid", "series_uid", "series_part", "deid_key_id",
+    "obs_subject_id", "obs_id", "session", "run", "study_uid", "series_uid", "series_volume", "deid_key_id",
 )  # fmt: skip
 
 
@@ -25,10 +25,22 @@ def held_series(base: Snapshot) -> list[dict[str, Any]]:
     return found
 
 
-def refuse_other_key(key_id: str, base: Snapshot) -> None:
-    """Raise `MetadataError` when volumes of the study have pseudonyms of another key: nobody would match."""
-    keys = {held["deid_key_id"] for held in held_series(base)} - {None}
-    if others := keys - {key_id}:
+def refuse_other_key(key_id: str | None, base: Snapshot) -> None:
+    """Raise `MetadataError` when volumes of the study have pseudonyms of another key, or of none, or the new
+    ones have: the same scan would stand there twice, and under its own name."""
+    of_dicom = [held for held in held_series(base) if held["series_uid"]]
+    keys = {held["deid_key_id"] for held in of_dicom}
+    if of_dicom and key_id is not None and keys == {None}:
+        raise MetadataError(
+            f"{base.storage.location.uri}", expected="DICOM without de-identification, as it holds",
+            got="pseudonyms", hint="Pass deidentify=False, or begin another study.",
+        )  # fmt: skip
+    if of_dicom and key_id is None and keys != {None}:
+        raise MetadataError(
+            f"{base.storage.location.uri}", expected="pseudonyms, as it holds", got="deidentify=False",
+            hint="Leave deidentify= out, or begin another study.",
+        )  # fmt: skip
+    if others := keys - {None, key_id}:
         raise MetadataError(
             f"{base.storage.location.uri}, de-identification key",
             expected=f"the key {sorted(others)[0]} that its pseudonyms were made with",

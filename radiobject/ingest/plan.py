@@ -18,7 +18,7 @@ from radiobject.format.catalog import Snapshot
 from radiobject.format.meta import Kind
 from radiobject.format.rows import differing_rows
 from radiobject.ingest.metadata import refuse_subjects_without_row
-from radiobject.ingest.sources import Source
+from radiobject.ingest.sources import Readable, Source
 from radiobject.location import Location
 from radiobject.model.naming import names_labels
 from radiobject.writing.loaded import Axis4
@@ -168,5 +168,6 @@ def plan_hash(sources: Sequence[Source], settings: Settings) -> str:
     digest = hashlib.sha256(repr(asdict(settings)).encode())
     for s in sources:
         where = os.path.abspath(s.item) if isinstance(s.item, str) and "://" not in s.item else s.name
+        where = s.item.identity if isinstance(s.item, Readable) else where
         digest.update(f"{s.collection}\0{s.obs_id}\0{where}\0".encode())
     return digest.hexdigest()

@@ -41,6 +41,11 @@ class Readable:
         """Tells whether it changed between two runs, None where that cannot be told."""
         raise NotImplementedError
 
+    @property
+    def identity(self) -> str:
+        """Equal for two runs that mean the same volume, whether it can be read or not."""
+        return self.name
+
     def load(self) -> Loaded:
         """The volume in memory. Raises from the `SourceError` branch, or `MissingDependencyError`."""
         raise NotImplementedError

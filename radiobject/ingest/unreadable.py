@@ -19,6 +19,11 @@ class Unreadable(Readable):
 
     path: str
     error: SourceError
+    of: str = ""
+    """What it would be, were it readable: its `identity`."""
+
+    others: tuple[str, ...] = ()
+    """Further files that the error names."""
 
     @property
     def name(self) -> str:
@@ -30,9 +35,14 @@ class Unreadable(Readable):
         """None: it is tried again each time."""
         return None
 
+    @property
+    def identity(self) -> str:
+        """That of the volume that it would be."""
+        return self.of or self.path
+
     def private(self, text: str) -> str:
         """An error's text without paths."""
-        return without_paths(text, [self.path])
+        return without_paths(text, [self.path, *self.others])
 
     def load(self) -> Loaded:
         """Raises the reason."""

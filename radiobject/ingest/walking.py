@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 from radiobject.errors import SourceError, SourceNotFoundError, SourceUnsupportedError
 
@@ -14,13 +15,16 @@ __all__ = ["Found", "dicom_files", "holds_dicom", "is_dicom"]
 _WILD = re.compile(r"[*?\[]")
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
 _INDEX = "DICOMDIR"
+_NIFTI = re.compile(r"\.(nii|hdr)(\.gz)?$", re.IGNORECASE)
+_MOST_LOOKS = 500
 
 
 class Found:
-    """`paths` of DICOM files in natural order, and how many `others` there are."""
+    """`paths` of DICOM files in natural order, what is `unreadable`, and how many `others` there are."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
+        self.unreadable: dict[str, SourceError] = {}
         self.others = 0
 
 
@@ -42,11 +46,16 @@ def dicom_files(place: str | os.PathLike[str]) -> Found:
     found = Found()
     for path in sorted({os.path.abspath(p) for start in starts for p in _walk(start)}, key=_natural):
         name = os.path.basename(path)
-        if not name.startswith(".") and name.upper() != _INDEX and is_dicom(path):
+        try:
+            mine = not name.startswith(".") and name.upper() != _INDEX and is_dicom(path)
+        except SourceError as error:
+            found.unreadable[path] = error
+            continue
+        if mine:
             found.paths.append(path)
         else:
             found.others += 1
-    if not found.paths:
+    if not found.paths and not found.unreadable:
         raise SourceNotFoundError(
             text, expected="at least one DICOM file", got=f"none among {found.others} files"
         )
@@ -63,13 +72,18 @@ def is_dicom(path: str) -> bool:
 
 
 def holds_dicom(place: str) -> bool:
-    """Whether the first file of a folder, a glob or a path is DICOM; not for what is not there, and URLs."""
+    """Whether a folder, a glob or a path holds DICOM before it holds NIfTI. URLs do not.
+
+    Looks at a few hundred files at most: what a disk from a hospital has beside its images is passed over.
+    """
     if _URL.match(place) and not place.startswith("file://"):
         return False
-    for start in _starts(place):
-        for path in _walk(start):
-            if not os.path.basename(path).startswith("."):
-                return is_dicom(path)
+    for path in islice(chain.from_iterable(map(_walk, _starts(place))), _MOST_LOOKS):
+        name = os.path.basename(path)
+        if _NIFTI.search(name):
+            return False
+        if not name.startswith(".") and os.path.isfile(path) and is_dicom(path):
+            return True
     return False
 
 
@@ -106,10 +120,19 @@ def _below(folder: str) -> Iterator[str]:
             str(error.filename), expected="a readable folder", got=f"{type(error).__name__}: {error}"
         ) from error
 
-    for base, folders, names in os.walk(folder, onerror=refuse, followlinks=False):
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        for name in names:
-            yield os.path.join(base, name)
+    seen: set[tuple[int, int]] = set()
+    for base, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        state = os.stat(base)
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()  # a link leads back to where this walk has been
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in sorted(names):
+            path = os.path.join(base, name)
+            # a link that leads nowhere is told; pipes and sockets would hang, and are no files
+            if os.path.isfile(path) or os.path.islink(path):
+                yield path
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

@@ -199,7 +199,7 @@ def test_two_series_at_one_place_are_two_volumes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keyword", "values", "parts"),
     [
-        ("ImageType", [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]], [" m ", " p "]),
+        ("ImageType", [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]], ["m", "p"]),
         ("EchoTime", ["4.92", "7.38"], ["echo4.92", "echo7.38"]),
         ("InversionTime", ["900", "2500"], ["inversion900", "inversion2500"]),
         ("FlipAngle", ["5", "26"], ["flip5", "flip26"]),
@@ -261,12 +261,24 @@ def test_slices_that_share_one_sop_uid_are_all_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "step"),
     [
-        (lambda t: {"TemporalPositionIdentifier": t + 1, "RepetitionTime": "2500"}, 2.5),
+        (
+            lambda t: {
+                "TemporalPositionIdentifier": t + 1,
+                "RepetitionTime": "2500",
+                "ScanningSequence": "EP",
+            },
+            2.5,
+        ),
+        (
+            lambda t: {"TemporalPositionIdentifier": t + 1, "RepetitionTime": "4", "ScanningSequence": "GR"},
+            None,
+        ),
+        (lambda t: {"AcquisitionDate": "20200301", "AcquisitionTime": f"1200{t * t:02}"}, None),
         (lambda t: {"AcquisitionDate": "20200301", "AcquisitionTime": f"1200{3 * t:02}.5"}, 3.0),
         (lambda t: {"TriggerTime": f"{40 * t}"}, 0.04),
         (lambda t: {"AcquisitionNumber": f"{t + 9}"}, None),
     ],
-    ids=["TemporalPositionIdentifier", "AcquisitionTime", "TriggerTime", "AcquisitionNumber"],
+    ids=["EPI", "no EPI", "uneven", "AcquisitionTime", "TriggerTime", "AcquisitionNumber"],
 )
 def test_images_at_one_position_are_a_series_in_time(values: Any, step: float | None, tmp_path: Path) -> None:
     series = times(values)

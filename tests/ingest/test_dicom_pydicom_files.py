@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -57,8 +58,7 @@ def same_voxels(one: Arranged) -> None:
 
 
 def scanned(place: Path) -> Scan:
-    (scan,) = scan_dicom([place], progress=False)
-    return scan
+    return scan_dicom([place], progress=False)
 
 
 def outcome(path: Path) -> str:
@@ -73,7 +73,7 @@ def outcome(path: Path) -> str:
     (only,) = found
     for volume in scan.volumes:
         same_voxels(volume)
-    for error in [*scan.damaged.values(), *(r.error for r in scan.refused)]:
+    for error in [*(d.error for d in scan.damaged.values()), *(r.error for r in scan.refused)]:
         assert isinstance(error, SourceError)
         assert path.name in str(error)
     return only
@@ -108,7 +108,7 @@ def test_each_file_alone_is_right_or_left_out_by_name() -> None:
 IN_FOLDERS = {
     "charset_files": (0, 0, 0, 5, 0, 13),
     "palettes": (0, 0, 0, 0, 0, 9),
-    "test_files": (23, 27, 1, 57, 3, 78),
+    "test_files": (22, 26, 2, 57, 3, 78),
     "test_files/dicomdirtests": (18, 22, 1, 50, 0, 15),
     "test_files/dicomdirtests/77654033/CR1": (0, 0, 0, 0, 0, 1),
     "test_files/dicomdirtests/77654033/CR2": (0, 0, 0, 0, 0, 1),
@@ -134,7 +134,7 @@ def test_each_folder_is_right_or_left_out_by_name(name: str, caplog: pytest.LogC
     rest = len(scan.refused), len(scan.damaged), len(scan.labels), scan.skipped.total()
     assert (len(scan.volumes), slices, *rest) == IN_FOLDERS[name]
     for refused in scan.refused:
-        assert "161 missing of 165" in str(refused.error)
+        assert re.search("161 missing of 165|one that cannot be read", str(refused.error))
     # MR_small and CT_small are there in several encodings, all with one UID
     copies = [r.args[0] for r in caplog.records if "are copies of others" in r.message]
     assert copies == ([7] if name == "test_files" else [])
@@ -147,6 +147,6 @@ def test_every_folder_is_tried() -> None:
 
 def test_all_of_them_together_make_a_study(tmp_path: Path) -> None:
     study = RadiObject.from_dicoms(tmp_path, ROOT / "test_files", deid_key="8f" * 32, errors="collect")
-    assert len(study.MR) == 19
+    assert len(study.MR) == 18
     assert len(study.CT) == 4
-    assert Counter(study.ledger["outcome"])["ingested"] == 23
+    assert Counter(study.ledger["outcome"])["ingested"] == 22

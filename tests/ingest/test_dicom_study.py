@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 pytest.importorskip("pydicom")
 
-from radiobject import IngestError, RadiObject, Volume, pseudonym
+import pydicom
+
+from radiobject import IngestError, RadiObject, Volume, pseudonym, scan
 from radiobject.errors import ConfigError, MetadataError, SourceNotFoundError, SourceUnsupportedError
 from tests.upstream.series import write_series
 
@@ -152,7 +155,30 @@ def test_a_file_that_cannot_be_read_stops_everything(tmp_path: Path) -> None:
     with pytest.raises(IngestError, match="1 files cannot be read, nothing was committed") as caught:
         made(tmp_path, tmp_path / "in")
     assert caught.value.report[0]["source"].endswith("broken")
-    assert len(made(tmp_path, tmp_path / "in", "other", errors="collect").CT) == 1
+
+
+def test_what_a_damaged_file_may_be_a_slice_of_is_left_out(tmp_path: Path) -> None:
+    cut = write_series(tmp_path / "in" / "cut", SeriesInstanceUID="1.2.7", PatientID="MRN-1") / "3.dcm"
+    cut.write_bytes(cut.read_bytes()[:-10])
+    beside = write_series(tmp_path / "in" / "beside", PatientID="MRN-2")
+    (beside / "broken").write_bytes(bytes(128) + b"DICM" + b"\xff" * 40)
+    write_series(tmp_path / "in" / "good", PatientID="MRN-3")
+    radi = made(tmp_path, tmp_path / "in", errors="collect")
+    assert radi.CT.obs_subject_ids == [pseudonym("MRN-3", KEY)]
+    failed = [r for r in radi.ledger.to_arrow().to_pylist() if r["outcome"] == "failed" and r["obs_id"]]
+    assert sorted(r["obs_id"] for r in failed) == sorted(
+        f"{pseudonym(i, KEY)}_CT" for i in ("MRN-1", "MRN-2")
+    )
+    assert all("cannot be read, a file" in r["message"] for r in failed)
+
+
+def test_an_unknown_file_among_several_series_is_told(tmp_path: Path) -> None:
+    write_series(tmp_path / "in" / "a", SeriesInstanceUID="1.2.7")
+    for path in write_series(tmp_path / "b").iterdir():
+        path.rename(tmp_path / "in" / "a" / f"b{path.name}")
+    (tmp_path / "in" / "a" / "broken").write_bytes(bytes(128) + b"DICM" + b"\xff" * 40)
+    radi = made(tmp_path, tmp_path / "in", errors="collect")
+    assert list(radi.CT.obs.read()["unreadable_beside"]) == [1, 1]
 
 
 def test_nifti_and_dicom_share_a_commit(tmp_path: Path, files: Path) -> None:
@@ -195,3 +221,92 @@ def test_the_volume_of_one_part_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceUnsupportedError, match=r"got series 3 \(.*\), series 4 \(.*part="):
         Volume.from_dicom(tmp_path / "in")
     assert Volume.from_dicom(tmp_path / "in", part="series 4").shape == (4, 5, 3)
+
+
+def test_patients_with_one_series_uid_are_kept_apart_for_good(tmp_path: Path) -> None:
+    uids = {"SeriesInstanceUID": "1.2.7", "StudyInstanceUID": "1.2.6"}
+    radi = made(tmp_path, write_series(tmp_path / "a", PatientID="A", **uids))
+    radi.append(
+        dicom_dirs=write_series(tmp_path / "b", PatientID="B", **uids), on_conflict="update", deid_key=KEY
+    )
+    assert radi.CT.obs_subject_ids == [pseudonym("A", KEY), pseudonym("B", KEY)]
+
+
+def test_slices_of_a_series_may_lie_in_several_folders(tmp_path: Path) -> None:
+    whole = write_series(tmp_path / "a", (0.0, 2.5, 5.0, 7.5))
+    (tmp_path / "b").mkdir()
+    for path in sorted(whole.iterdir())[::2]:
+        path.rename(tmp_path / "b" / path.name)
+    radi = made(tmp_path, [(whole, "s"), (tmp_path / "b", "s")])
+    assert [(v.shape, v.spacing[2]) for v in radi.CT] == [((4, 5, 4), 2.5)]
+    with pytest.raises(MetadataError, match="one collection and one subject"):
+        made(tmp_path, [(whole, "s"), (tmp_path / "b", "t")], "other")
+    with pytest.raises(MetadataError, match="one collection and one subject"):
+        made(tmp_path, [(whole, "s"), (whole, "t")], "third")
+
+
+def test_a_series_that_grows_by_an_echo_keeps_what_is_there(tmp_path: Path) -> None:
+    uids = {"SeriesInstanceUID": "1.2.7", "StudyInstanceUID": "1.2.6"}
+    write_series(tmp_path / "in" / "a", EchoTime=10, **uids)
+    radi = made(tmp_path, [(tmp_path / "in", "s")])
+    write_series(tmp_path / "in" / "b", EchoTime=20, **uids)
+    radi.append(dicom_dirs=[(tmp_path / "in", "s")], on_conflict="skip", deid_key=KEY, progress=False)
+    assert list(radi.CT.obs.read()["echo_time"]) == [10.0, 20.0]
+
+
+@pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID"])
+def test_a_uid_of_its_own_in_each_file_is_refused(keyword: str, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "in")
+    for n, path in enumerate(sorted(folder.iterdir())):
+        ds = pydicom.dcmread(path)
+        setattr(ds, keyword, f"1.2.9.{n}")
+        ds.save_as(path)
+    with pytest.raises(IngestError, match=f"one {keyword} in the slices of a stack"):
+        made(tmp_path, folder)
+
+
+def test_a_series_without_a_uid_is_known_again(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "in", SeriesInstanceUID="")
+    radi = made(tmp_path, [(folder, "s")])
+    radi.append(dicom_dirs=[(folder, "s")], on_conflict="skip", deid_key=KEY, progress=False)
+    assert (radi.version, radi.CT.obs_ids) == (1, ["s_CT"])
+
+
+def test_studies_with_and_without_pseudonyms_do_not_mix(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "in")
+    radi = made(tmp_path, folder)
+    with pytest.raises(MetadataError, match="expected pseudonyms"):
+        radi.append(dicom_dirs=folder, deidentify=False, progress=False)
+    plain = made(tmp_path, folder, "plain", deid_key=None, deidentify=False)
+    with pytest.raises(MetadataError, match="without de-identification"):
+        plain.append(dicom_dirs=folder, deid_key=KEY, progress=False)
+
+
+def test_columns_that_match_nobody_are_refused(tmp_path: Path) -> None:
+    obs = {"CT": {"obs_subject_id": ["MRN-4711"], "reader": ["r1"]}}
+    with pytest.raises(MetadataError, match=r"radiobject\.pseudonym"):
+        made(tmp_path, {"CT": write_series(tmp_path / "in")}, obs=obs)
+
+
+def test_links_are_followed_once_and_those_that_lead_nowhere_are_told(tmp_path: Path) -> None:
+    real = write_series(tmp_path / "elsewhere" / "a")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "patient").symlink_to(real)
+    (real / "loop").symlink_to(tmp_path / "in")
+    os.mkfifo(tmp_path / "in" / "pipe")
+    assert made(tmp_path, tmp_path / "in").CT.iloc[0].shape == (4, 5, 3)
+    (tmp_path / "in" / "lost.dcm").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(IngestError, match=r"lost\.dcm"):
+        made(tmp_path, tmp_path / "in", "other")
+
+
+def test_a_disk_with_a_readme_is_dicom(tmp_path: Path) -> None:
+    write_series(tmp_path / "cd" / "DICOM")
+    (tmp_path / "cd" / "AUTORUN.INF").write_text("[autorun]")
+    assert scan(tmp_path / "cd", deid_key=KEY).layout == "dicom"
+
+
+def test_a_part_of_a_name_is_not_enough(tmp_path: Path) -> None:
+    for number in (1, 10):
+        write_series(tmp_path / "in" / str(number), SeriesNumber=number)
+    assert Volume.from_dicom(tmp_path / "in", part="series 1").shape == (4, 5, 3)

@@ -22,7 +22,8 @@ from radiobject.format.schema import LEDGER_SCHEMA
 from radiobject.format.transaction import Transaction
 from radiobject.ingest import ingest
 from radiobject.ingest.deidentify import Deidentifier, find_key
-from radiobject.ingest.dicom.finding import Findings, entries_of, find
+from radiobject.ingest.dicom.entries import entries_of
+from radiobject.ingest.dicom.finding import Findings, find
 from radiobject.ingest.dicom.rows import Row, named, table_of_rows
 from radiobject.ingest.dicom.series import Irregular
 from radiobject.ingest.held import refuse_other_key
@@ -61,8 +62,8 @@ def ingest_dicoms(
     if irregular not in ("error", "keep"):
         raise ConfigError("irregular=", expected="'error' or 'keep'", got=repr(irregular))
     deid = _deidentifier(deidentify, deid_key, deid_map, keep_phi)
-    if deid is not None and base is not None:
-        refuse_other_key(deid.key.id, base)
+    if base is not None:
+        refuse_other_key(None if deid is None else deid.key.id, base)
     entries = entries_of(images, labels)
     # headers are read in Python: threads would only take turns
     reading = "serial" if executor == "threads" else executor
@@ -80,8 +81,12 @@ def ingest_dicoms(
     named(found.rows, base)
     chosen, kinds = _by_collection(found.rows, images, labels)
 
+    noted = [_ledger(found)]
+
     def with_ledger(transaction: Transaction, edit: Edit) -> Snapshot:
-        lines = _ledger(found)
+        if not noted:
+            return finish(transaction, edit)  # a later commit of the same ingest
+        lines = noted.pop()
         edit.ledger = lines if edit.ledger is None else pa.concat_tables([edit.ledger, lines])
         return finish(transaction, edit)
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 
 from radiobject.ingest.deidentify import Deidentifier, column_name
@@ -28,7 +29,7 @@ from radiobject.ingest.dicom.values import (
     texts,
 )
 
-__all__ = ["ALLOWED", "ELSEWHERE", "obs_columns", "warnings_of"]
+__all__ = ["ALLOWED", "ELSEWHERE", "identity_of", "obs_columns", "warnings_of"]
 
 _TEXTS = (
     "Modality", "ImageType", "BodyPartExamined", "Laterality", "PatientPosition", "Manufacturer",
@@ -125,7 +126,7 @@ def obs_columns(
     """
     columns = _allowed(ds, frame)
     if deid is not None:
-        identity = _identity(ds)
+        identity = identity_of(ds)
         columns = {n: v for n, v in columns.items() if not (isinstance(v, str) and identity.search(v))}
     whose = patient_id or text(ds, "PatientID")
     then = acquisition_time(ds, frame)
@@ -173,23 +174,27 @@ def _allowed(ds: Dataset, frame: int) -> dict[str, Any]:
     return columns
 
 
-def _identity(ds: Dataset) -> re.Pattern[str]:
+def identity_of(ds: Dataset) -> re.Pattern[str]:
     """Matches texts that contain what names somebody in this header: an id, a place, a part of a name."""
     words: set[str] = set()
+    names: set[str] = set()
     for keyword in _IDENTITIES:
         words.update(texts(ds, keyword))
     for tag in ds.keys():  # noqa: SIM118 - iterating a data set converts its elements
         if representation(ds, tag) == "PN":
-            words.update(part for name in texts(ds, tag) for part in re.split(r"[\^=,\s]+", name))
+            names.update(part for name in texts(ds, tag) for part in re.split(r"[\^=,\s]+", name))
     for keyword in _DAYS:
         words.update(day[:8] for day in texts(ds, keyword))
-    long = sorted({w for w in words if len(w) >= _LEAST_LETTERS}, key=len, reverse=True)
+    # names of two letters are names
+    kept = {w for w in words if len(w) >= _LEAST_LETTERS} | {w for w in names if len(w) >= 2}
+    long = sorted(kept, key=len, reverse=True)
     # a word of letters and digits: "Ida" is not in "FRIDAY", and "SIEMENS" is no station called "SIE"
     return re.compile(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, long)) or '(?!)'})(?![^\W_])", re.IGNORECASE)
 
 
 def _as_it_is(ds: Dataset, keyword: str) -> str | int | float | datetime.date | datetime.datetime | None:
-    kind = representation(ds, tag_of(keyword))
+    # by the standard and not by the file: a column has one type
+    kind = dictionary_VR(tag_of(keyword))
     if kind == "DA":
         day = moment(ds, keyword)
         return None if day is None else day.date()

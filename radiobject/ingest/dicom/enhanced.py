@@ -16,7 +16,11 @@ from radiobject.ingest.dicom.single import (
     spacing_of,
 )
 
-__all__ = ["enhanced_frames", "has_positions", "repetition_time"]
+__all__ = ["enhanced_frames", "has_positions", "planar_repetition_time"]
+
+
+def _kernel(groups: _Groups) -> str:
+    return groups.find("CTReconstructionSequence").text("ConvolutionKernel")
 
 
 class _Groups:
@@ -62,10 +66,13 @@ def has_positions(header: Header) -> bool:
     return any(item is not None and "PlanePositionSequence" in item for item in (first, shared))
 
 
-def repetition_time(header: Header) -> float | None:
-    """RepetitionTime in ms, of enhanced objects that of the timing that all frames share."""
+def planar_repetition_time(header: Header) -> float | None:
+    """RepetitionTime in ms of echo-planar series and mosaics; of others None."""
     shared = header.item("SharedFunctionalGroupsSequence")
     timing = None if shared is None else shared.item("MRTimingAndRelatedParametersSequence")
+    planar = "EP" in header.words("ScanningSequence") or header.text("EchoPlanarPulseSequence") == "YES"
+    if not planar and "MOSAIC" not in header.words("ImageType"):
+        return None
     found = header.number("RepetitionTime")
     return found if found is not None or timing is None else timing.number("RepetitionTime")
 
@@ -93,6 +100,7 @@ def _frame(number: int, groups: _Groups) -> Frame:
         flip_angle=timing.number("FlipAngle"),
         b_value=b_value,
         gradient=gradient,
+        kernel=_kernel(groups),
         isotropic=isotropic,
         moment=Moment(
             temporal_position=None if position is None else int(position[0]),

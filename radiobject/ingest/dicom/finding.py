@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
 
 from radiobject.errors import MetadataError, SourceError, SourceUnsupportedError
 from radiobject.executor import Executor, Progress
-from radiobject.format.layout import check_collection_name
 from radiobject.ingest.deidentify import Deidentifier
-from radiobject.ingest.dicom.columns import obs_columns, warnings_of
+from radiobject.ingest.dicom.columns import identity_of, obs_columns, warnings_of
+from radiobject.ingest.dicom.entries import Entry
 from radiobject.ingest.dicom.frames import Instance
 from radiobject.ingest.dicom.headers import Header
 from radiobject.ingest.dicom.items import Labels, reference_grid
-from radiobject.ingest.dicom.labelled import referenced_series
+from radiobject.ingest.dicom.labelled import referenced_instances, referenced_series
 from radiobject.ingest.dicom.reading import Skip, open_header
 from radiobject.ingest.dicom.rows import Row
 from radiobject.ingest.dicom.rtstruct import ReferenceGrid, rtstruct_parts
@@ -29,19 +30,8 @@ from radiobject.ingest.dicom.series import Arranged, Irregular
 from radiobject.ingest.dicom.volume import DicomVolume
 from radiobject.ingest.sources import Readable
 from radiobject.ingest.unreadable import Unreadable
-from radiobject.model.naming import names_labels
 
-__all__ = ["Entry", "Findings", "entries_of", "find", "shown_range"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One place of DICOM files. `collection` "" lets modalities decide; `labels` takes label objects."""
-
-    place: str
-    collection: str = ""
-    subject: str | None = None
-    labels: bool = False
+__all__ = ["Findings", "find", "shown_range"]
 
 
 @dataclass
@@ -57,52 +47,6 @@ class Findings:
         """What was skipped, in words, "" for nothing."""
         listed = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
         return f"skipped {sum(self.skipped.values())} files: {listed}" if listed else ""
-
-
-def entries_of(images: Any, labels: Sequence[str] | Mapping[str, Any] | str | None) -> list[Entry]:
-    """What `images` of `RadiObject.from_dicoms` lists, as entries.
-
-    Raises `MetadataError` for what it cannot be.
-    """
-    if isinstance(images, Mapping):
-        if not images:
-            raise MetadataError("images", expected="{collection: folder, glob or list}", got="{}")
-        chosen = [labels] if isinstance(labels, str) else None if labels is None else list(labels)
-        found = []
-        for collection, value in images.items():
-            check_collection_name(collection)
-            of_labels = names_labels(collection) if chosen is None else collection in chosen
-            found += [replace(e, collection=collection, labels=of_labels) for e in _listed(value, collection)]
-        _refuse_twice([e for e in found if not e.labels])
-        return found
-    return list(_listed(images, "images"))
-
-
-def _refuse_twice(entries: Sequence[Entry]) -> None:
-    """Raise `MetadataError` where two collections would hold the same images."""
-    owners: dict[str, str] = {}
-    for entry in entries:
-        owner = owners.setdefault(os.path.abspath(entry.place), entry.collection)
-        if owner != entry.collection:
-            raise MetadataError(
-                f"images[{entry.collection!r}]", expected=f"other files than those of {owner!r}",
-                got=f"{entry.place} again",
-                hint="Without names of collections, images=folder sorts series by modality.",
-            )  # fmt: skip
-
-
-def _listed(value: Any, what: str) -> Iterable[Entry]:
-    if isinstance(value, str | os.PathLike):
-        yield Entry(os.fspath(value))
-        return
-    if not isinstance(value, Iterable):
-        raise MetadataError(what, expected="a folder, a glob or a list", got=type(value).__name__)
-    for entry in value:
-        place, subject = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, None)
-        named = subject is None or (isinstance(subject, str) and subject != "")
-        if not isinstance(place, str | os.PathLike) or not named:
-            raise MetadataError(what, expected="a path or (path, subject as text)", got=repr(entry)[:80])
-        yield Entry(os.fspath(place), subject=subject)
 
 
 def find(
@@ -121,77 +65,111 @@ def find(
     `Deidentifier.subject` raises.
     """
     places = list(dict.fromkeys(e.place for e in entries))
-    found = scan_dicom(places, irregular=irregular, executor=executor, workers=workers, progress=progress)
-    scans = dict(zip(places, found, strict=True))
-    finder = _Finder(deid, tuple(keep_phi))
-    for scan in found:
-        finder.know(scan)
-    for entry in entries:
-        scan = scans[entry.place]
-        if not (entry.labels and scan.labels):
-            finder.images(scan, entry)
-    for entry in entries:
-        scan = scans[entry.place]
-        if entry.labels or not entry.collection:
-            finder.labels(scan, entry)
-        elif scan.labels:
-            finder.findings.skipped["label objects, for which no collection is named"] += len(scan.labels)
+    scan = scan_dicom(places, irregular=irregular, executor=executor, workers=workers, progress=progress)
+    finder = _Finder(scan, places, entries, deid, tuple(keep_phi))
+    finder.images()
+    finder.labels()
     return finder.findings
 
 
 class _Finder:
-    def __init__(self, deid: Deidentifier | None, keep_phi: tuple[str, ...]) -> None:
-        self._deid, self._keep_phi = deid, keep_phi
-        self.findings = Findings([], {}, Counter(), Counter())
-        self._volumes: dict[tuple[str, str], Arranged] = {}
-        self._rows: dict[tuple[str, str], Row] = {}
+    def __init__(
+        self,
+        scan: Scan,
+        places: Sequence[str],
+        entries: Sequence[Entry],
+        deid: Deidentifier | None,
+        keep_phi: tuple[str, ...],
+    ) -> None:
+        self._scan, self._deid, self._keep_phi = scan, deid, keep_phi
+        self._entries = [[e for e in entries if e.place == place] for place in places]
+        damaged = {path: found.error for path, found in scan.damaged.items()}
+        self.findings = Findings([], damaged, Counter(scan.skipped), Counter())
+        with_labels = {number for skip in scan.labels for number in scan.owners[skip.path]}
+        # a place of labels that has label objects has them in mind, and not their images
+        self._of_images = [
+            [e for e in found if not (e.labels and number in with_labels)]
+            for number, found in enumerate(self._entries)
+        ]
+        self._volumes: dict[tuple[str, str], list[tuple[Arranged, Row | None]]] = defaultdict(list)
 
-    def know(self, scan: Scan) -> None:
-        """Take up what a scan found: what was damaged and skipped, and the volumes that labels refer to."""
-        self.findings.damaged.update(scan.damaged)
-        self.findings.skipped.update(scan.skipped)
-        for volume in scan.volumes:
-            self._volumes.setdefault(_series_of(volume.first.instance), volume)
-
-    def images(self, scan: Scan, entry: Entry) -> None:
+    def images(self) -> None:
         """A row for each volume of images, and for those that make none."""
-        for volume in scan.volumes:
+        for volume in self._scan.volumes:
             first = volume.first
-            dataset = open_header(first.instance.path)
-            item = DicomVolume(volume, shown_range(dataset, first.instance.path))
-            row = self._row(first.instance, item, entry, volume.part, dataset, first.frame.number)
-            row.columns.update(_unusual(volume))
-            self._rows.setdefault(_series_of(first.instance), row)
-        for refused in scan.refused:
-            bad = Unreadable(refused.instance.path, refused.error)
-            self._row(refused.instance, bad, entry, refused.part, None)
+            paths = [m.instance.path for row in volume.members for m in row]
+            entry = self._entry(paths, self._of_images)
+            row = None
+            if entry is not None:
+                dataset = open_header(first.instance.path)
+                item = DicomVolume(volume, shown_range(dataset, first.instance.path))
+                row = self._row(
+                    first.instance, item, entry, volume.part, volume.key, dataset, first.frame.number
+                )
+                row.columns.update(_unusual(volume))
+                folders = {os.path.dirname(path) for path in paths}
+                if beside := sum(os.path.dirname(path) in folders for path in self._scan.damaged):
+                    row.columns["unreadable_beside"] = beside
+            self._volumes[_series_of(first.instance)].append((volume, row))
+        for refused in self._scan.refused:
+            path = refused.instance.path
+            entry = self._entry([path], self._of_images)
+            if entry is not None:
+                identity = f"{refused.instance.series_uid}/{refused.key}"
+                bad = Unreadable(path, refused.error, identity, refused.others)
+                self._row(refused.instance, bad, entry, refused.part, refused.key, None)
 
-    def labels(self, scan: Scan, entry: Entry) -> None:
+    def labels(self) -> None:
         """A row for each volume of SEG and RTSTRUCT files."""
-        for skip in scan.labels:
+        for skip in self._scan.labels:
+            of_labels = [[e for e in found if e.labels or not e.collection] for found in self._entries]
+            entry = self._entry([skip.path], of_labels)
+            if entry is None:
+                self.findings.skipped["label objects, for which no collection is named"] += 1
+                continue
             dataset = open_header(skip.path)
+            hidden = identity_of(dataset) if self._deid is not None else None
             try:
-                series = referenced_series(Header(dataset, skip.path)) or ""
-                parts, grid = self._parts(skip, series)
+                image, parts, grid = self._drawn_on(skip, Header(dataset, skip.path))
             except SourceError as error:
-                self._row(skip, Unreadable(skip.path, error), entry, "", None)
+                self._row(skip, Unreadable(skip.path, error, skip.sop_uid), entry, "", skip.sop_uid, None)
                 continue
             for part in parts:
-                item = Labels(skip.path, part, grid, drawn=skip.label == "rtstruct")
-                row = self._row(skip, item, entry, part, dataset)
-                row.image = self._rows.get((skip.patient_id, series))
+                item = Labels(skip.path, part, grid, skip.label == "rtstruct", hidden)
+                row = self._row(skip, item, entry, part, f"{skip.sop_uid}/{part}", dataset)
+                row.image = image
 
-    def _parts(self, skip: Skip, series: str) -> tuple[Sequence[str], ReferenceGrid | None]:
-        volume = self._volumes.get((skip.patient_id, series))
-        grid = None if volume is None else reference_grid(volume)
-        if skip.label == "seg":
-            return seg_parts(skip.path), grid
-        if grid is None:
-            raise SourceUnsupportedError(
-                skip.path, expected="the images that it was drawn on", got="no volume of that series",
-                hint="Give the folder with the images too.",
+    def _entry(self, paths: Sequence[str], entries: Sequence[Sequence[Entry]]) -> Entry | None:
+        """The entry that files belong to, None for none. `MetadataError` where two claim them."""
+        numbers = {number for path in set(paths) for number in self._scan.owners[path]}
+        claims = {(e.collection, e.subject): e for number in sorted(numbers) for e in entries[number]}
+        if len(claims) > 1:
+            raise MetadataError(
+                f"files such as {paths[0]}", expected="one collection and one subject for a series",
+                got=" and ".join(f"{c or 'any'} of {s or 'its patient'}" for c, s in claims),
+                hint="List each folder once; slices of a series may lie in several.",
             )  # fmt: skip
-        return rtstruct_parts(skip.path, grid), grid
+        return next(iter(claims.values()), None)
+
+    def _drawn_on(self, skip: Skip, header: Header) -> tuple[Row | None, Sequence[str], ReferenceGrid | None]:
+        """The images of a label object, its parts, and the grid of the images."""
+        volumes = self._volumes.get((skip.patient_id, referenced_series(header) or ""), [])
+        wanted = referenced_instances(header)
+        volumes = sorted(volumes, key=lambda v: -len(wanted & _instances(v[0])))
+        if skip.label == "seg":
+            image, grid = (volumes[0][1], reference_grid(volumes[0][0])) if volumes else (None, None)
+            return image, seg_parts(skip.path), grid
+        refusal: SourceError = SourceUnsupportedError(
+            skip.path, expected="the images that it was drawn on", got="no volume of that series",
+            hint="Give the folder with the images too.",
+        )  # fmt: skip
+        for volume, row in volumes:
+            try:
+                grid = reference_grid(volume)
+                return row, rtstruct_parts(skip.path, grid), grid
+            except SourceUnsupportedError as error:
+                refusal = error  # of another volume of the series, perhaps
+        raise refusal
 
     def _row(
         self,
@@ -199,6 +177,7 @@ class _Finder:
         item: Readable,
         entry: Entry,
         part: str,
+        key: str,
         dataset: Dataset | None,
         frame: int = 0,
     ) -> Row:
@@ -216,20 +195,38 @@ class _Finder:
             if padding is not None:
                 columns["pixel_padding_value"] = padding
         hidden = (lambda uid: uid) if self._deid is None else self._deid.uid
+        if isinstance(of, Skip):
+            # of label objects, the file itself is what comes again
+            key = hashlib.sha256(hidden(key or of.path).encode()).hexdigest()[:8]
+        if self._deid is not None and dataset is not None and identity_of(dataset).search(part):
+            part = f"part-{key}"
+        series = hidden(of.series_uid) if of.series_uid else self._without_uid(item)
+        columns |= {"series_uid": series or None, "series_volume": key}
         row = Row(
             item=item,
             collection=collection,
             obs_subject_id=entry.subject or self._subject(of),
             study=hidden(of.study_uid) if of.study_uid else "",
             study_date=of.study_date,
-            series=hidden(of.series_uid) if of.series_uid else "",
+            series=series,
             part=part,
+            key=key,
             path=of.path,
             columns=columns,
             tags={} if dataset is None else _tags(Header(dataset, of.path)),
         )
         self.findings.rows.append(row)
         return row
+
+    def _without_uid(self, item: Readable) -> str:
+        """What stands for the UID of a series that has none: what its images are."""
+        if not isinstance(item, DicomVolume):
+            return ""
+        uids = sorted({m.instance.sop_uid for row in item.arranged.members for m in row})
+        if uids == [""]:
+            return ""
+        digest = hashlib.sha256("\0".join(uids).encode()).hexdigest()[:16]
+        return f"none-{digest}" if self._deid is None else self._deid.code("series", digest)
 
     def _subject(self, of: Instance | Skip) -> str:
         if not of.patient_id:
@@ -243,6 +240,10 @@ class _Finder:
 def _series_of(instance: Instance) -> tuple[str, str]:
     """What a label object refers to: some anonymisers give series of many patients one UID."""
     return instance.patient_id, instance.series_uid
+
+
+def _instances(volume: Arranged) -> set[str]:
+    return {m.instance.sop_uid for row in volume.members for m in row}
 
 
 def _padding(header: Header) -> int | None:

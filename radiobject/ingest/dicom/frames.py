@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-__all__ = ["Frame", "Instance", "Moment", "Pixels"]
+__all__ = ["Frame", "Instance", "Member", "Moment", "Pixels"]
 
 Vector = tuple[float, float, float]
 
@@ -46,6 +47,7 @@ class Frame:
     b_value: float | None = None
     gradient: Vector | None = None
     """Direction of diffusion weighting, LPS."""
+    kernel: str = ""
     isotropic: bool = False
     """A map made of several directions, which some scanners add to the series."""
     moment: Moment = Moment()
@@ -90,4 +92,12 @@ class Instance:
     """StudyDate and StudyTime, to order the studies of a subject."""
     pixels: Pixels
     frames: tuple[Frame, ...] = field(default=())
-    repetition_time: float | None = None
+    planar_repetition_time: float | None = None
+    """RepetitionTime in ms of echo-planar series, in each of which a whole volume is taken."""
+
+
+class Member(NamedTuple):
+    """One image and the file that it lies in."""
+
+    instance: Instance
+    frame: Frame

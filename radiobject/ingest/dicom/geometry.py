@@ -12,7 +12,7 @@ from radiobject.errors import SourceUnsupportedError
 from radiobject.geometry.affine import Affine
 from radiobject.ingest.dicom.frames import Frame
 
-__all__ = ["Stack", "along_normal", "lattice", "slots"]
+__all__ = ["Stack", "along_normal", "is_even_stack", "lattice", "slots"]
 
 Array = npt.NDArray[np.float64]
 
@@ -100,6 +100,18 @@ def lattice(frames: Sequence[Frame], name: str, *, keep_irregular: bool = False)
     tilted = over_all > min(first.spacing)
     tilt = float(np.degrees(np.arctan2(np.linalg.norm(drift), step @ normal))) if tilted else 0.0
     return Stack(Affine(_LPS @ matrix), tuple(distances.tolist()), tilt, not trouble)
+
+
+def is_even_stack(frames: Sequence[Frame]) -> bool:
+    """Whether frames, in any order, are slices at even distances on a line, one at each place."""
+    distances = along_normal(frames)
+    slot = slots(distances)
+    if len(set(slot.tolist())) < len(frames):
+        return False
+    order = np.argsort(distances)
+    places = np.array([frames[n].position for n in order])
+    step = (places[-1] - places[0]) / max(len(frames) - 1, 1)
+    return not _uneven(distances[order]) and not _beside(places, step)
 
 
 def _uneven(distances: Array) -> str:

@@ -39,6 +39,7 @@ __all__ = [
     "on_grid",
     "open_object",
     "ras_affine",
+    "referenced_instances",
     "referenced_series",
 ]
 
@@ -129,6 +130,15 @@ def referenced_series(header: Header) -> str | None:
     """
     series = {item.text("SeriesInstanceUID") for item in _series_items(header)} - {""}
     return series.pop() if len(series) == 1 else None
+
+
+def referenced_instances(header: Header) -> set[str]:
+    """SOP Instance UIDs of the images that a SEG names."""
+    return {
+        item.text("ReferencedSOPInstanceUID")
+        for series in header.items("ReferencedSeriesSequence")
+        for item in series.items("ReferencedInstanceSequence")
+    } - {""}
 
 
 def _series_items(header: Header) -> Iterator[Header]:

@@ -24,12 +24,12 @@ def only_volume(
 
     Raises from the `SourceError` branch: why there is none, or which ones there are.
     """
-    (scan,) = scan_dicom([path], irregular=irregular, progress=False)
+    scan = scan_dicom([path], irregular=irregular, progress=False)
     if scan.damaged:
-        raise next(iter(scan.damaged.values()))
+        raise next(iter(scan.damaged.values())).error
     every: list[Arranged | Refused] = [*scan.volumes, *scan.refused]
     found = {_name(one): one for one in every}
-    chosen = [one for name, one in found.items() if part is None or part in name]
+    chosen = [one for one in every if part is None or part in _names(one)]
     if len(chosen) != 1:
         skipped = ", ".join(f"{count} {reason}" for reason, count in scan.skipped.most_common())
         listed = (
@@ -44,6 +44,13 @@ def only_volume(
         raise one.error
     first = one.first.instance
     return DicomVolume(one, shown_range(open_header(first.path), first.path))
+
+
+def _names(one: Arranged | Refused) -> set[str]:
+    """What it may be called by: its whole name, its series, its part, or series and part."""
+    of = one.first.instance if isinstance(one, Arranged) else one.instance
+    series = f"series {'?' if of.series_number is None else of.series_number}"
+    return {_name(one), series, one.part, f"{series} {one.part}"} - {""}
 
 
 def _name(one: Arranged | Refused) -> str:

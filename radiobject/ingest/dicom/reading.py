@@ -14,7 +14,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from radiobject.errors import SourceCorruptError, SourceError, SourceUnsupportedError
-from radiobject.ingest.dicom.enhanced import enhanced_frames, has_positions, repetition_time
+from radiobject.ingest.dicom.enhanced import enhanced_frames, has_positions, planar_repetition_time
 from radiobject.ingest.dicom.frames import Frame, Instance, Pixels
 from radiobject.ingest.dicom.headers import Header
 from radiobject.ingest.dicom.mosaic import mosaic_frames
@@ -41,6 +41,7 @@ class Skip:
     study_uid: str = ""
     patient_id: str = ""
     study_date: str = ""
+    sop_uid: str = ""
 
 
 def open_header(path: str) -> Dataset:
@@ -101,6 +102,7 @@ def _read(header: Header, path: str, after: int, rest: bytes, size: int) -> Inst
         "series_uid": header.text("SeriesInstanceUID"),
         "study_uid": header.text("StudyInstanceUID"),
         "patient_id": header.in_its_charset("PatientID"),
+        "sop_uid": header.text("SOPInstanceUID"),
         "study_date": header.text("StudyDate") + header.text("StudyTime"),
     }
     if reason := _no_voxels(header, sop_class, image_type, rest):
@@ -133,14 +135,13 @@ def _read(header: Header, path: str, after: int, rest: bytes, size: int) -> Inst
         frames = (single_frame(header),)
     number = header.number("SeriesNumber")
     return Instance(
-        sop_uid=header.text("SOPInstanceUID"),
         sop_class=sop_class,
         frame_of_reference_uid=header.text("FrameOfReferenceUID"),
         modality=header.text("Modality"),
         series_number=None if number is None else int(number),
         pixels=pixels,
         frames=frames,
-        repetition_time=repetition_time(header),
+        planar_repetition_time=planar_repetition_time(header),
         **said,
     )
 

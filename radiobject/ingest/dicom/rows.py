@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
+from radiobject.errors import MetadataError
 from radiobject.format.catalog import Snapshot
 from radiobject.ingest.held import held_series
 from radiobject.ingest.metadata import join_obs, obs_of_rows
+from radiobject.ingest.sessions import number_runs, number_sessions, settle_ids
 from radiobject.ingest.sources import Readable
 
 __all__ = ["Row", "named", "table_of_rows"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -31,6 +29,8 @@ class Row:
     study_date: str
     series: str
     part: str
+    key: str
+    """Tells volumes of a series apart, whatever else the series has."""
     path: str = ""
     """A file of it."""
     columns: dict[str, Any] = field(default_factory=dict)
@@ -53,22 +53,12 @@ def named(rows: Sequence[Row], base: Snapshot | None) -> None:
     the obs_id that it has there.
     """
     held = [] if base is None else held_series(base)
-    _number_sessions(rows, held)
-    _number_runs(rows, held)
-    ids = {
-        (h["collection"], h["series_uid"], h["series_part"] or ""): h["obs_id"]
-        for h in held
-        if h["series_uid"]
-    }
-    taken = {h["obs_id"] for h in held}
+    number_sessions(rows, held)
+    number_runs([row for row in rows if row.image is None], held)
     for row in rows:
-        known = ids.get((row.collection, row.series, row.part)) if row.series else None
-        name, count = f"{row.obs_subject_id}_{row.collection}", 0
-        row.obs_id = known or name
-        while known is None and row.obs_id in taken:
-            count += 1
-            row.obs_id = f"{name}_acq-{count}"
-        taken.add(row.obs_id)
+        if row.image is not None:
+            row.session, row.run = row.image.session, row.image.run
+    settle_ids(rows, held)
 
 
 def table_of_rows(rows: Sequence[Row], collection: str, obs: Any = None) -> pa.Table:
@@ -85,50 +75,13 @@ def table_of_rows(rows: Sequence[Row], collection: str, obs: Any = None) -> pa.T
         for r in rows
     ]
     table = obs_of_rows(listed)
-    return table if obs is None else join_obs(table, obs, collection)
-
-
-def _number_sessions(rows: Sequence[Row], held: Sequence[dict[str, Any]]) -> None:
-    studies: dict[str, dict[str, str]] = defaultdict(dict)
-    for row in rows:
-        if row.study:
-            date = studies[row.obs_subject_id].get(row.study, row.study_date)
-            studies[row.obs_subject_id][row.study] = min(date, row.study_date)
-    known: dict[tuple[str, str], str] = {}
-    highest: Counter[str] = Counter()
-    for h in held:
-        if h["study_uid"] and h["session"]:
-            known[h["obs_subject_id"], h["study_uid"]] = h["session"]
-        if h["session"] and h["session"].isdecimal():
-            highest[h["obs_subject_id"]] = max(highest[h["obs_subject_id"]], int(h["session"]))
-    for subject, dates in studies.items():
-        for study in sorted(dates, key=lambda uid, dates=dates: (dates[uid], uid)):  # type: ignore[misc]
-            if (subject, study) not in known:
-                highest[subject] += 1
-                known[subject, study] = str(highest[subject])
-    for row in rows:
-        row.session = known.get((row.obs_subject_id, row.study))
-
-
-def _number_runs(rows: Sequence[Row], held: Sequence[dict[str, Any]]) -> None:
-    groups: dict[Any, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.image is None:
-            groups[row.collection, row.obs_subject_id, row.session].append(row)
-    known: dict[Any, int] = {}
-    highest: Counter[Any] = Counter()
-    for h in held:
-        group = h["collection"], h["obs_subject_id"], h["session"]
-        known[(*group, h["series_uid"], h["series_part"] or "")] = h["run"]
-        highest[group] = max(highest[group] + (h["run"] is None), h["run"] or 0)
-    for group, members in groups.items():
-        new = [r for r in members if (*group, r.series, r.part) not in known]
-        several = len(new) > 1 or highest[group] > 0
-        for row in members:
-            if row not in new:
-                row.run = known[(*group, row.series, row.part)]
-        for number, row in enumerate(new, highest[group] + 1):
-            row.run = number if several else None
-    for row in rows:
-        if row.image is not None:
-            row.session, row.run = row.image.session, row.image.run
+    if obs is None:
+        return table
+    joined = join_obs(table, obs, collection)
+    new = [n for n in joined.schema.names if n not in table.schema.names]
+    if new and all(joined[n].null_count == joined.num_rows for n in new):
+        raise MetadataError(
+            f"obs[{collection!r}]", expected=f"rows for its volumes, such as {rows[0].obs_id!r}",
+            got="none that matches", hint="radiobject.pseudonym(id) makes the subjects of DICOM.",
+        )  # fmt: skip
+    return joined

@@ -42,6 +42,7 @@ def single_frame(header: Header) -> Frame:
         flip_angle=header.number("FlipAngle"),
         b_value=b_value,
         gradient=gradient,
+        kernel=header.text("ConvolutionKernel"),
         isotropic=isotropic,
         moment=Moment(
             temporal_position=_whole(header, "TemporalPositionIdentifier"),

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from radiobject.format.layout import to_python
 from radiobject.format.meta import Scaling, SourceInfo, VolumeMeta
+from radiobject.ingest.dicom.frames import Member
 from radiobject.ingest.dicom.pixels import dtype_of, read_frames
-from radiobject.ingest.dicom.series import Arranged, Member
+from radiobject.ingest.dicom.series import Arranged
 from radiobject.ingest.sources import Readable
 from radiobject.ingest.unreadable import without_paths
 from radiobject.writing.loaded import Loaded, from_voxels
@@ -56,6 +57,11 @@ class DicomVolume(Readable):
         return (*lead, len(times[0]), pixels.rows // side, pixels.columns // side)
 
     @property
+    def identity(self) -> str:
+        """Its series, and which volume of it."""
+        return f"{self.arranged.first.instance.series_uid}/{self.arranged.key}"
+
+    @property
     def spacing(self) -> tuple[str, ...]:
         """Along x, y, z in mm, as it is shown."""
         return tuple(f"{s:.4g}" for s in self.arranged.stack.affine.spacing)
@@ -92,17 +98,14 @@ class DicomVolume(Readable):
 
         Raises from the `SourceError` branch, and `MissingDependencyError` where a decoder is missing.
         """
-        stored = np.empty((len(self.arranged.members), *self.shape[-3:]), dtype_of(self._pixels))
-        targets: dict[str, dict[int, npt.NDArray[Any]]] = defaultdict(dict)
-        sources = {}
-        for t, z, member in self._placed():
-            targets[member.instance.path][member.frame.number] = stored[t, z]
-            sources[member.instance.path] = member.instance.pixels
-        for path, frames in targets.items():
-            read_frames(path, sources[path], frames)
         scaling = self.scaling
-        if scaling is None:
-            stored = self._scaled(stored)
+        kind = np.dtype(np.float32) if scaling is None else dtype_of(self._pixels)
+        stored = np.empty((len(self.arranged.members), *self.shape[-3:]), kind)
+        places: dict[str, list[tuple[int, int, Member]]] = defaultdict(list)
+        for t, z, member in self._placed():
+            places[member.instance.path].append((t, z, member))
+        for path, members in places.items():
+            self._read(path, members, stored)
         dims = ("t", "z", "y", "x") if len(stored) > 1 else ("z", "y", "x")
         extras = self._extras()
         meta = VolumeMeta(
@@ -123,12 +126,17 @@ class DicomVolume(Readable):
     def _placed(self) -> list[tuple[int, int, Member]]:
         return [(t, z, m) for t, row in enumerate(self.arranged.members) for z, m in enumerate(row)]
 
-    def _scaled(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        values = np.empty(stored.shape, np.float32)
-        for t, z, member in self._placed():
+    def _read(self, path: str, members: list[tuple[int, int, Member]], into: npt.NDArray[Any]) -> None:
+        """The images of one file, scaled where they have scalings of their own."""
+        pixels = members[0][2].instance.pixels
+        if self.scaling is not None:
+            read_frames(path, pixels, {m.frame.number: into[t, z] for t, z, m in members})
+            return
+        frames = {m.frame.number: np.empty(into.shape[-2:], dtype_of(pixels)) for _, _, m in members}
+        read_frames(path, pixels, frames)
+        for t, z, member in members:
             # in double precision, so that only the result is rounded
-            values[t, z] = stored[t, z] * np.float64(member.frame.slope) + member.frame.inter
-        return values
+            into[t, z] = frames[member.frame.number] * np.float64(member.frame.slope) + member.frame.inter
 
     def _extras(self) -> dict[str, bytes]:
         """What affine and scaling do not say: slices that are not evenly spaced, scalings that differ."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from radiobject.executor import Progress
 from radiobject.ingest.deidentify import Deidentifier, find_key
-from radiobject.ingest.dicom.finding import entries_of, find
+from radiobject.ingest.dicom.entries import entries_of
+from radiobject.ingest.dicom.finding import find
 from radiobject.ingest.dicom.items import Labels
 from radiobject.ingest.dicom.rows import Row, named
 from radiobject.ingest.dicom.series import Irregular
@@ -64,4 +65,6 @@ def _row(row: Row) -> PlanRow:
         verdict="error" if bad else "ingest",
         reason=str(item.error) if isinstance(item, Unreadable) else "",
         item=item,
+        study_date=row.study_date,
+        scanned_session=row.session,
     )

@@ -87,6 +87,12 @@ class Plan:
     def table(self, table: pd.DataFrame) -> None:
         self._table = table
 
+    @property
+    def _key_id(self) -> str:
+        """The key that pseudonyms of its rows were made with, "none" for none."""
+        keys = {str(row.columns.get("deid_key_id") or "none") for row in self._rows.values()} - {"none"}
+        return ",".join(sorted(keys)) or "none"
+
     def __len__(self) -> int:
         return len(self._table)
 
@@ -120,7 +126,7 @@ class Plan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the table as .csv or .parquet, to edit elsewhere and `read` again."""
-        table = self._table.reset_index().assign(root=self.root, layout=self.layout)
+        table = self._table.reset_index().assign(root=self.root, layout=self.layout, deid_key_id=self._key_id)
         text = os.fspath(path)
         if text.endswith(".parquet"):
             table.astype(dict.fromkeys(table.columns, "string")).to_parquet(text)
@@ -142,11 +148,16 @@ class Plan:
         try:
             table = pd.read_parquet(text) if text.endswith(".parquet") else pd.read_csv(text, dtype="string")
             table = table.astype(dict.fromkeys(table.columns, "string")).set_index("source")
-            root, layout = str(table["root"].iloc[0]), str(table["layout"].iloc[0])
+            root, layout, key_id = (str(table[n].iloc[0]) for n in ("root", "layout", "deid_key_id"))
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise MetadataError(text, expected="a plan that was saved", got=str(error)) from error
         plan = scan(root, layout, **options)
-        plan.table = table.drop(columns=["root", "layout"])
+        if plan._key_id != key_id:
+            raise MetadataError(
+                text, expected=f"de-identification as it was planned with (key {key_id})", got=plan._key_id,
+                hint="Pass the same deid_key= or deidentify= as to scan().",
+            )  # fmt: skip
+        plan.table = table.drop(columns=["root", "layout", "deid_key_id"])
         return plan
 
     def __repr__(self) -> str:

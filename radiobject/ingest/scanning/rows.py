@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from radiobject.format.meta import Kind, Label
 from radiobject.ingest.sources import Readable
+from radiobject.writing.loaded import Axis4
 
 __all__ = ["Found", "PlanRow", "Verdict"]
 
@@ -22,8 +23,8 @@ class PlanRow:
 
     `path` is its file, or the folder of a DICOM series. `tags` are what rules match: entities of BIDS,
     attributes of DICOM, parts of a layout. `columns` go to obs. `channel` picks one of a 4D file whose
-    fourth axis are channels. `attachments` are files to keep beside the voxels: name -> path.
-    `item` reads it where a path does not say enough.
+    fourth axis are channels; without one `axis4` says what that axis is. `attachments` are files to keep
+    beside the voxels: name -> path. `item` reads it where a path does not say enough.
     """
 
     path: str
@@ -42,6 +43,28 @@ class PlanRow:
     verdict: Verdict = "ingest"
     reason: str = ""
     item: Readable | None = None
+    study_date: str = ""
+    """When its DICOM study was, to number sessions by."""
+
+    scanned_session: str | None = None
+    """The session that the scan gave it."""
+
+    @property
+    def study(self) -> str:
+        """UID of its DICOM study, as a study keeps it."""
+        return str(self.columns.get("study_uid") or "")
+
+    @property
+    def series(self) -> str:
+        """UID of its DICOM series, as a study keeps it."""
+        return str(self.columns.get("series_uid") or "")
+
+    @property
+    def key(self) -> str:
+        """Which volume of its DICOM series it is."""
+        return str(self.columns.get("series_volume") or "")
+
+    axis4: Axis4 = "auto"
 
 
 @dataclass

@@ -12,7 +12,10 @@ from radiobject.format.layout import check_collection_name
 from radiobject.format.meta import Kind
 from radiobject.ingest.scanning.rows import PlanRow
 
-__all__ = ["Rule", "apply_rules", "rules_of"]
+__all__ = ["REASONS", "Rule", "apply_rules", "rules_of"]
+
+REASONS = ("matches no rule", "a rule leaves it out")
+"""Why rules skip rows."""
 
 _OWN = ("collection", "kind")
 _FIELDS = ("path", "obs_subject_id", "session", "layout_collection")
@@ -86,7 +89,7 @@ def apply_rules(rows: Sequence[PlanRow], rules: Sequence[Rule]) -> None:
             row.collection = rule.collection
             row.kind = rule.kind or row.kind
         elif row.verdict == "ingest":
-            row.verdict, row.reason = "skip", "matches no rule" if rule is None else "a rule leaves it out"
+            row.verdict, row.reason = "skip", REASONS[rule is not None]
 
 
 def _value(row: PlanRow, tag: str) -> str:

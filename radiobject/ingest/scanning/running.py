@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from radiobject.errors import MetadataError, SourceUnsupportedError
+from radiobject.errors import IngestError, MetadataError, SourceUnsupportedError
 from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import Edit
 from radiobject.format.schema import LEDGER_SCHEMA
@@ -18,7 +18,9 @@ from radiobject.ingest.held import held_series, refuse_other_key
 from radiobject.ingest.metadata import obs_of_rows, subject_frame
 from radiobject.ingest.scanning.plan import Plan
 from radiobject.ingest.scanning.rows import PlanRow
+from radiobject.ingest.scanning.rules import REASONS
 from radiobject.ingest.scanning.sources import item_of
+from radiobject.ingest.sessions import number_sessions, settle_ids
 from radiobject.ingest.unreadable import Unreadable
 
 __all__ = ["ingest_plan"]
@@ -41,6 +43,10 @@ def ingest_plan(
     ledger of `base` has as failed and the study does not hold.
     """
     rows = [row for row in plan.rows() if row.verdict != "skip"]
+    lost = [row for row in rows if row.verdict == "error" and not row.obs_subject_id]
+    if lost and options.get("errors", "raise") == "raise":
+        raise _unreadable(uri, lost)
+    rows = [row for row in rows if row.obs_subject_id]
     if base is not None:
         _settle(rows, base)
     if retry_failed:
@@ -50,16 +56,20 @@ def ingest_plan(
         raise MetadataError("plan", expected="at least one row to ingest", got=repr(plan))
     images: dict[str, list[Any]] = {}
     obs: dict[str, list[dict[str, Any]]] = {}
-    for number, row in enumerate(rows):
-        subject, obs_id = row.obs_subject_id or "unknown", row.obs_id or f"unknown-{number}"
+    for row in rows:
+        subject, obs_id = row.obs_subject_id, row.obs_id
         item = item_of(row) if row.verdict == "ingest" else _refused(row)
         images.setdefault(row.collection, []).append((item, subject, obs_id))
         own = {"session": row.session, "run": row.run, "acquisition_time": row.acquisition_time}
         ids = {"obs_subject_id": subject, "obs_id": obs_id}
         obs.setdefault(row.collection, []).append({**ids, **own, **row.columns})
 
+    noted = [_noted(plan, len(lost))]
+
     def with_ledger(transaction: Transaction, edit: Edit) -> Snapshot:
-        lines = _noted(plan)
+        if not noted:
+            return finish(transaction, edit)  # a later commit of the same ingest
+        lines = noted.pop()
         edit.ledger = lines if edit.ledger is None else pa.concat_tables([edit.ledger, lines])
         return finish(transaction, edit)
 
@@ -71,28 +81,19 @@ def ingest_plan(
 
 
 def _settle(rows: Sequence[PlanRow], base: Snapshot) -> None:
-    """Give DICOM series that the study holds the obs_id that they have there, and others a free one.
+    """Number sessions and ids of DICOM on from those that the study has; what was edited stays.
 
     Raises `MetadataError` for pseudonyms of another key.
     """
-    for key_id in {row.columns["deid_key_id"] for row in rows if row.columns.get("deid_key_id")}:
+    of_dicom = [row for row in rows if row.series]
+    for key_id in {row.columns.get("deid_key_id") for row in of_dicom if row.study}:
         refuse_other_key(key_id, base)
     held = held_series(base)
-    known = {
-        (h["collection"], h["series_uid"], h["series_part"]): h["obs_id"] for h in held if h["series_uid"]
-    }
-    taken = {h["obs_id"] for h in held}
-    for row in rows:
-        series = row.columns.get("series_uid")
-        if not series:
-            continue
-        there = known.get((row.collection, series, row.columns.get("series_part")))
-        name, count = f"{row.obs_subject_id}_{row.collection}", 0
-        while there is None and row.obs_id in taken:
-            count += 1
-            row.obs_id = f"{name}_acq-{count}"
-        row.obs_id = there or row.obs_id
-        taken.add(row.obs_id)
+    edited = {id(row): row.session for row in of_dicom if row.session != row.scanned_session}
+    number_sessions(of_dicom, held)
+    for row in of_dicom:
+        row.session = edited.get(id(row), row.session)
+    settle_ids(of_dicom, held)
 
 
 def _refused(row: PlanRow) -> Any:
@@ -117,7 +118,7 @@ def _subjects(plan: Plan, rows: Sequence[PlanRow], given: Any, base: Snapshot | 
     """The caller's table; else the layout's, with a row for every subject that has images."""
     if given is not None:
         return given
-    used = list(dict.fromkeys(row.obs_subject_id or "unknown" for row in rows))
+    used = list(dict.fromkeys(row.obs_subject_id for row in rows))
     held = set() if base is None else set(base.table("obs_meta").ids())
     new = [subject for subject in used if subject not in held]
     own = subject_frame(plan.obs_meta)
@@ -145,18 +146,39 @@ def _failed(base: Snapshot | None) -> set[str]:
     return failed - held
 
 
-def _noted(plan: Plan) -> pa.Table:
-    """What did not become a row or was skipped, counted: paths may name people."""
+def _noted(plan: Plan, lost: int) -> pa.Table:
+    """What did not become a row or was skipped, counted. Only words of this package: paths and reasons of
+    errors may name people."""
     counts = Counter(plan.skipped)
     for row in plan.rows():
         if row.verdict == "skip":
-            counts[row.reason.partition(": ")[0] or "taken out of the plan"] += 1
-    empty = {
-        "obs_subject_id": "",
-        "obs_id": "",
-        "collection": "",
-        "outcome": "noted",
-        "error": "SkippedFiles",
-    }
-    lines = [{**empty, "message": f"{count} of the files: {reason}"} for reason, count in counts.items()]
+            counts[row.reason if row.reason in REASONS else "taken out of the plan"] += 1
+    empty = {"obs_subject_id": "", "obs_id": "", "collection": ""}
+    lines = [
+        {**empty, "outcome": "noted", "error": "SkippedFiles", "message": f"{count} of the files: {reason}"}
+        for reason, count in counts.items()
+    ]
+    if lost:
+        text = f"{lost} files cannot be read"
+        lines.append({**empty, "outcome": "failed", "error": "SourceCorruptError", "message": text})
     return pa.Table.from_pylist(lines, schema=LEDGER_SCHEMA)
+
+
+def _unreadable(uri: str, lost: Sequence[PlanRow]) -> IngestError:
+    report = [
+        {
+            "source": r.path,
+            "obs_subject_id": "",
+            "obs_id": "",
+            "collection": "",
+            "error": "SourceError",
+            "message": r.reason,
+        }
+        for r in lost
+    ]
+    lines = "\n".join(f"  {row['message']}" for row in report[:10])
+    return IngestError(
+        f"{uri}: {len(report)} files cannot be read, nothing was committed\n{lines}\n",
+        report,
+        hint='Fetch them again, set their verdict to "skip", or pass errors="collect".',
+    )

@@ -15,9 +15,9 @@ def item_of(row: PlanRow) -> Any:
     """The row's own item; else its file, plainly where nothing is to be said besides."""
     if row.item is not None:
         return row.item
-    if row.channel is None and not row.labels and not row.attachments:
+    if row.channel is None and row.axis4 == "auto" and not row.labels and not row.attachments:
         return row.path
-    return FileSource(row.path, row.channel, row.labels, tuple(sorted(row.attachments.items())))
+    return FileSource(row.path, row.channel, row.labels, tuple(sorted(row.attachments.items())), row.axis4)
 
 
 def source_bytes(row: PlanRow) -> int:
