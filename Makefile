@@ -1,6 +1,6 @@
 # What a newcomer needs. Every target makes its own .venv with Python 3.11 or newer; the second time is quick.
 
-.PHONY: demo test test-peers chaos fuzz lint bench docs clean
+.PHONY: demo test test-peers test-servers chaos soak fuzz lint bench docs clean
 .DEFAULT_GOAL := demo
 
 ifeq ($(OS),Windows_NT)
@@ -26,11 +26,19 @@ test: $(READY) $(UPSTREAM)
 test-peers: .venv/.installed-viewer tests/peers/node_modules/.installed
 	$(BIN)/python -m pytest -q -m peers
 
-# The same tests of crashes, races and random histories, for much longer: 200 kills and more.
+# The model's core and all else that is about S3 on a real server: Ceph's radosgw, fetched from Debian's packages once.
+test-servers: $(READY)
+	RADIOBJECT_S3=radosgw $(BIN)/python -m pytest -q tests/s3 tests/servers
+
+# The same tests of crashes, faults, races and random histories, for much longer: thousands of faults, 500 kills.
 chaos: $(READY)
 	RADIOBJECT_CHAOS_SECONDS=200 RADIOBJECT_EXAMPLES=300 RADIOBJECT_RACE_ROUNDS=200 $(BIN)/python -m pytest -q -s \
 		tests/format/test_race.py tests/format/test_two_writers.py tests/model/test_killed_changes.py \
-		tests/test_stateful.py --timeout=3600
+		tests/test_stateful.py tests/faults --timeout=7200
+
+# Sixteen readers for ten minutes while a study is changed without a pause.
+soak: $(READY)
+	RADIOBJECT_SOAK_SECONDS=$${RADIOBJECT_SOAK_SECONDS:-600} $(BIN)/python -m pytest -q -s tests/faults/test_readers.py
 
 # DICOM files with damaged headers, for RADIOBJECT_FUZZ_SECONDS: each gives volumes or an error of ours.
 fuzz: $(READY)
