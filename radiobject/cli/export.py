@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
@@ -18,18 +19,32 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 
+class Layout(Enum):
+    """How files lie in the folder."""
+
+    plain = "plain"
+    bids = "bids"
+    msd = "msd"
+
+
 def export(
     uri: Uri,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made when missing.")],
     collection: Annotated[list[str] | None, typer.Option(help="Only this collection. Repeatable.")] = None,
     subject: Annotated[list[str] | None, typer.Option(help="Only this subject. Repeatable.")] = None,
     version: Version = None,
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            help="plain: DIR/<collection>/<obs_id>.nii.gz; bids: a BIDS data set; msd: an MSD task."
+        ),
+    ] = Layout.plain,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Files written at once.")] = None,
     as_json: AsJson = False,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Write volumes as NIfTI files: DIR/<collection>/<obs_id>.nii.gz
+    """Write volumes as NIfTI files, plainly or as a BIDS data set or MSD task.
 
     What came from NIfTI unchanged goes back exactly: stored integers, scaling, both transforms, every
     header field and extension.
@@ -37,6 +52,7 @@ def export(
     \b
         radiobject export studies/glioma nifti
         radiobject export studies/glioma nifti --collection seg --subject sub-01 --subject sub-02
+        radiobject export studies/glioma bids --layout bids
     """
     from radiobject.executor import progress_bar, run
 
@@ -45,6 +61,15 @@ def export(
         radi = radi.select_collections(collection)
     if subject:
         radi = radi.loc[subject]
+    if layout is not Layout.plain:
+        count = radi.export(folder, layout.value, workers=workers)
+        if as_json:
+            print_json({"uri": uri, "version": radi.version, "layout": layout.value, "written": count})
+        else:
+            console().print(
+                f"{count} written to {folder}, layout {layout.value}", markup=False, soft_wrap=True
+            )
+        return
     plan = list(_plan(radi, folder))
     _refuse_existing([path for _, path in plan], overwrite=overwrite)
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from radiobject.errors import ConfigError
 from radiobject.format.layout import to_disk
 from radiobject.model.levels import Multiscale
 from radiobject.moved import known_as
@@ -239,6 +240,29 @@ class CollectionDoors:
 
 class StudyDoors:
     """A study in another library's hands."""
+
+    def export(
+        self: Any, folder: str | os.PathLike[str], layout: Literal["bids", "msd"] = "bids", **options: Any
+    ) -> int:
+        """Write this study or view as a BIDS data set or an MSD task into an empty folder; how many volumes.
+
+        "bids": names, sidecars, participants.tsv and label tables as BIDS has them; what came from BIDS has its
+        names again. "msd": dataset.json, imagesTr and labelsTr; `images=` and `labels=` name the collections,
+        `stack=True` makes several channels one 4D file. NIfTI that is stored unchanged is written byte for
+        byte. Other options: name=, progress=, executor=, workers=.
+
+        Raises `ConfigError` for a folder that is not empty or an unknown layout.
+
+        >>> from radiobject.examples import study
+        >>> study(n=2).export("out-bids", progress=False)
+        6
+        """
+        from radiobject.export.bids import export_bids
+        from radiobject.export.msd import export_msd
+
+        if layout not in ("bids", "msd"):
+            raise ConfigError("export(layout=)", expected="'bids' or 'msd'", got=repr(layout))
+        return (export_bids if layout == "bids" else export_msd)(self, folder, **options)
 
     def plot_subject(
         self: Any,

@@ -8,6 +8,7 @@ Run once for a new format version, or for something new in one, never again for 
     python tests/archives/make_archive.py tests/archives/v1.0-pyramid
     python tests/archives/make_archive.py tests/archives/v1.0-purged
     PYTHONPATH=. python tests/archives/make_archive.py tests/archives/v1.0-dicom
+    python tests/archives/make_archive.py tests/archives/v1.0-bids
 
 That on TileDB was made with tiledb 0.33.0, the oldest that the package takes. It writes `study.tar.xz` and
 `expected.json` (for each volume: shape, dtype, affine, SHA-256 of its voxels in C order x, y, z[, t][, c],
@@ -230,7 +231,32 @@ def _write_dicom(folder: Path) -> RadiObject:
     )  # fmt: skip
 
 
+def _write_bids(folder: Path) -> RadiObject:
+    """A BIDS folder: sidecar keys, gradients and events beside the voxels, names of labels from a table."""
+    root = folder / "bids" / "sub-01"
+    series = _ramp("i2", 4, 5, 6, 3)
+    images = {"dwi": series, "bold": series, "T1w": series[..., 0], "dseg": _ramp("u1", 4, 5, 6) // 61}
+    for name, data in images.items():
+        place = root / {"dwi": "dwi", "bold": "func"}.get(name, "anat")
+        place.mkdir(parents=True, exist_ok=True)
+        task = "_task-rest" if name == "bold" else ""
+        nibabel.save(nibabel.Nifti1Image(data, np.diag([2.0, 2, 3, 1])), place / f"sub-01{task}_{name}.nii")
+    texts = {
+        "dataset_description.json": '{"Name": "archive", "BIDSVersion": "1.9.0"}',
+        "participants.tsv": "participant_id\tage\nsub-01\t61.5\n",
+        "sub-01/dwi/sub-01_dwi.bval": "0 1000 1000\n",
+        "sub-01/dwi/sub-01_dwi.bvec": "0 1 0\n0 0 1\n0 0 0\n",
+        "sub-01/func/sub-01_task-rest_bold.json": '{"RepetitionTime": 1.5, "Odd": [1, 2]}',
+        "sub-01/func/sub-01_task-rest_events.tsv": "onset\tduration\n1\t2\n",
+        "sub-01/anat/sub-01_dseg.tsv": "index\tname\n1\tliver\n",
+    }
+    for name, text in texts.items():
+        (folder / "bids" / name).write_text(text)
+    return RadiObject.from_bids(folder / "study", folder / "bids", progress=False, message="archive")
+
+
 _WRITERS = {
+    "v1.0-bids": _write_bids,
     "v1.0-dicom": _write_dicom,
     "v1.0": _write,
     "v1.0-derived": _write_derived,

@@ -48,7 +48,15 @@ def unpacked(name: str, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def test_there_is_an_archive_of_each_format() -> None:
-    assert ARCHIVES == ["v1.0", "v1.0-derived", "v1.0-dicom", "v1.0-purged", "v1.0-pyramid", "v1.0-tiledb"]
+    assert ARCHIVES == [
+        "v1.0",
+        "v1.0-bids",
+        "v1.0-derived",
+        "v1.0-dicom",
+        "v1.0-purged",
+        "v1.0-pyramid",
+        "v1.0-tiledb",
+    ]
 
 
 def test_an_old_study_opens_and_gives_the_same_voxels(archive: tuple[Path, dict[str, Any]]) -> None:

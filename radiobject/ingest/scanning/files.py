@@ -59,7 +59,7 @@ class FileSource(Readable):
     def load(self) -> Loaded:
         """Read it. Raises from the `SourceError` branch."""
         image = read_nifti(self.path, axis4="channel" if self.channel is not None else self.axis4)
-        meta, voxels = image.meta("label" if self.labels else "image"), image.voxels
+        meta, voxels = image.meta("label"), image.voxels
         extras = {"nifti": image.header, "nifti_lead": image.lead, "nifti_tail": image.tail}
         if self.channel is not None:
             if meta.dims[0] != "c" or self.channel >= voxels.shape[0]:

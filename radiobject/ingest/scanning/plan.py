@@ -241,6 +241,9 @@ def _look(row: PlanRow) -> _Look:
     except RadiObjectError as error:
         row.verdict, row.reason = "error", str(error)
         return _Look()
+    whole = geometry.vox_offset + geometry.nbytes
+    if row.path.endswith(".nii") and (there := os.path.getsize(row.path)) < whole:
+        row.verdict, row.reason = "error", f"{row.path}: expected {whole:,} bytes, got {there:,}"
     shape = geometry.shape if row.channel is None else geometry.shape[1:]
     spacing = [f"{s:.4g}" for s in geometry.affine.spacing]
     return _Look(_times(reversed(shape)), _times(spacing), str(geometry.dtype))
