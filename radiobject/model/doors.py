@@ -248,8 +248,8 @@ class StudyDoors:
 
         "bids": names, sidecars, participants.tsv and label tables as BIDS has them; what came from BIDS has
         its names again. "msd": dataset.json, imagesTr and labelsTr; `images=` and `labels=` name the
-        collections, `stack=True` makes several channels one 4D file. NIfTI that is stored unchanged is written
-        byte for byte. Other options: name=, progress=, executor=, workers=.
+        collections, `stack=True` makes several channels one 4D file. NIfTI that is stored unchanged is
+        written byte for byte. Other options: name=, progress=, executor=, workers=.
 
         Raises `ConfigError` for a folder that is not empty or an unknown layout.
 
