@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import itertools
 import logging
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from radiobject.config import current
-from radiobject.errors import ConfigError
-from radiobject.workers import Pool, is_client, open_pool
+from radiobject.errors import ConfigError, WorkerError
+from radiobject.workers import Pool, is_client, open_pool, portable
 
-__all__ = ["Executor", "Progress", "check_executor", "progress_bar", "run"]
+__all__ = ["Executor", "Progress", "announce", "check_executor", "progress_bar", "run", "run_groups"]
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +82,45 @@ def run(
                 yield position, pool.result(future)
     finally:
         pool.close(waiting)
+
+
+def run_groups(
+    fn: Callable[[T], R],
+    groups: Sequence[Sequence[T]],
+    *,
+    executor: Executor = "threads",
+    workers: int | None = None,
+) -> Generator[tuple[int, R | Exception], None, None]:
+    """As `run` over all items of all groups; other processes are given a whole group as one task.
+
+    A worker has one item in its hands at a time, whatever the size of the groups. Where a group costs every
+    worker its life, its items are tried one by one, so that the one to blame is alone with its `WorkerError`.
+
+    >>> sorted(run_groups(lambda x: x * x, [[1, 2], [3]], executor="serial"))
+    [(0, 1), (1, 4), (2, 9)]
+    """
+    items = [item for group in groups for item in group]
+    if isinstance(executor, str) and executor in ("serial", "threads"):
+        yield from run(fn, items, executor=executor, workers=workers)
+        return
+    starts = [0, *itertools.accumulate(len(group) for group in groups)]
+    alone: list[int] = []
+    for number, results in run(functools.partial(_each, fn), groups, executor=executor, workers=workers):
+        first = starts[number]
+        if isinstance(results, WorkerError) and len(groups[number]) > 1:
+            alone += range(first, starts[number + 1])
+        elif isinstance(results, Exception):
+            yield first, results
+        else:
+            yield from enumerate(results, first)
+    # one after the other: a task that is at the same worker when it dies would be blamed too
+    for number, result in run(fn, [items[n] for n in alone], executor=executor, workers=1):
+        yield alone[number], result
+
+
+def _each(fn: Callable[[T], R], group: Sequence[T]) -> list[R | Exception]:
+    results = (_attempt(fn, 0, item) for item in group)
+    return [portable(result) if isinstance(result, Exception) else result for result in results]
 
 
 def check_executor(executor: Executor) -> None:
@@ -148,13 +188,15 @@ def progress_bar(title: str, total: int, show: bool | Progress | None) -> Iterat
     if callable(show):
         yield show
         return
-    if not (show if show is not None else (total > 1 and sys.stderr.isatty())):
+    if not _is_shown(total, show):
         yield lambda done, total: None
         return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
+        ProgressColumn,
+        Task,
         TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
@@ -164,14 +206,34 @@ def progress_bar(title: str, total: int, show: bool | Progress | None) -> Iterat
         Progress as Bar,
     )
 
+    class Rate(ProgressColumn):
+        """How many are done in a second, lately; at the end, on the whole."""
+
+        def render(self, task: Task) -> str:
+            speed = task.finished_speed or task.speed
+            return "" if speed is None else f"{speed:,.1f}/s"
+
     with Bar(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         MofNCompleteColumn(),
+        Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
     ) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def announce(text: str, total: int, show: bool | Progress | None) -> None:
+    """Print one line on stderr where `progress_bar` draws a bar: what came of it."""
+    if not callable(show) and _is_shown(total, show):
+        from rich.console import Console
+
+        Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
+
+
+def _is_shown(total: int, show: bool | Progress | None) -> bool:
+    return bool(show) if show is not None else total > 1 and sys.stderr.isatty()

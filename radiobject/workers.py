@@ -17,7 +17,10 @@ from radiobject.config import Config, configure, current
 from radiobject.errors import ConfigError, MissingDependencyError, WorkerError
 from radiobject.location import Location, secrets_kept
 
-__all__ = ["Pool", "is_client", "open_pool", "refuse_other_processes"]
+__all__ = ["Pool", "is_client", "open_pool", "portable", "refuse_other_processes", "width_of"]
+
+_IN_GRAPH = 2**20
+"""Bytes of a task that dask's scheduler is given to keep: it gives them anew when a worker is lost."""
 
 
 class Pool(Protocol):
@@ -53,6 +56,13 @@ def refuse_other_processes(location: Location, executor: Any, *, persistent: boo
         )
 
 
+def width_of(executor: Any, workers: int | None) -> int:
+    """How many tasks run at once: `workers`, else as many as this machine or the cluster has threads."""
+    if workers is not None:
+        return workers
+    return max(sum(executor.nthreads().values()), 1) if is_client(executor) else os.cpu_count() or 1
+
+
 def open_pool(executor: Any, task: Callable[[Any], Any], workers: int | None) -> Pool:
     """A pool for one run of `task`: of processes, or on the workers of a dask client.
 
@@ -81,34 +91,38 @@ def _missing(error: ImportError) -> MissingDependencyError:
 _loaded: tuple[bytes, Callable[[Any], Any], Config] | None = None
 
 
-def _prepare(payload: bytes) -> None:
+def _prepare(payload: bytes) -> tuple[Callable[[Any], Any], Config]:
     import cloudpickle
 
     global _loaded
-    if _loaded is None or _loaded[0] != payload:
+    found = _loaded  # threads of one worker may serve two runs: what was looked at is what is used
+    if found is None or found[0] != payload:
         task, config = cloudpickle.loads(payload)
-        _loaded = payload, task, config
+        _loaded = found = payload, task, config
+    return found[1:]
 
 
 def _work(item: bytes) -> bytes:
+    """In a process of ours: one item by the task that it was started with."""
+    assert _loaded is not None
+    return _done(item, *_loaded[1:])
+
+
+def _done(item: bytes, task: Callable[[Any], Any], config: Config) -> bytes:
     """In the worker: one item. An exception that cannot travel is put into words."""
     import cloudpickle
 
-    assert _loaded is not None
-    _, task, config = _loaded
     with configure(write=config.write, read=config.read, s3=config.s3):
         result = task(cloudpickle.loads(item))
-    if isinstance(result, Exception):
-        result = _portable(result)
-    return _dumps(result)
+    return _dumps(portable(result) if isinstance(result, Exception) else result)
 
 
 def _work_with(payload: bytes, item: bytes) -> bytes:
-    _prepare(payload)
-    return _work(item)
+    return _done(item, *_prepare(payload))
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
+    """The exception as it can travel to another process: with its traceback as a note, else in words."""
     import cloudpickle
 
     text = "".join(traceback.format_exception(error))
@@ -132,7 +146,7 @@ class _ProcessPool:
             import loky
         except ImportError as error:
             raise _missing(error) from error
-        self.width = workers or os.cpu_count() or 1
+        self.width = width_of("processes", workers)
         with secrets_kept():  # to processes of our own, by pipe
             payload = _dumps((task, current()))
         self._pool = loky.ProcessPoolExecutor(self.width, initializer=_prepare, initargs=(payload,))
@@ -171,17 +185,32 @@ class _ClientPool:
 
     def __init__(self, client: Any, task: Callable[[Any], Any], workers: int | None) -> None:
         self._client = client
-        self.width = workers or max(sum(client.nthreads().values()), 1)
-        self._payload = client.scatter(_dumps((task, current())), broadcast=True, hash=False)
+        self.width = width_of(client, workers)
+        data = _dumps((task, current()))
+        if len(data) <= _IN_GRAPH:
+            self._payload = client.submit(bytes, data, pure=False)
+        else:
+            self._payload = client.scatter(data, broadcast=True, hash=False)
 
     def submit(self, item: Any) -> Any:
         return self._client.submit(_work_with, self._payload, _dumps(item), pure=False)
 
     def result(self, future: Any) -> Any:
         import cloudpickle
+        from distributed import KilledWorker
 
         try:
             data = future.result()
+        except KilledWorker as error:
+            # dask has tried it on several workers, and none survived: this task failed, the run goes on
+            lost = WorkerError(
+                "a worker of the dask cluster",
+                expected="it to outlive its task",
+                got=f"the end of every worker that tried: {error}",
+                hint="Was it killed for want of memory? Give workers more, or fewer threads.",
+            )
+            lost.__cause__ = error
+            return lost
         except Exception as error:
             # what the scheduler says of a lost worker: dask's own errors, of many kinds
             raise WorkerError(

@@ -69,7 +69,7 @@ def volume_statistics(voxels: Voxels, scaling: Scaling | None, dims: Sequence[st
 
     Numbers are those of `slope * stored + inter` in float64, without NaN and infinite voxels, which are
     counted. Beside the voxels it holds two bytes a voxel and a copy of those that share a fine bin with a
-    percentile. An image of 9 million int16 voxels costs about 20 ms, float32 about 50 ms.
+    percentile. An image of 9 million int16 voxels costs 10 to 20 ms, float32 about 50 ms.
 
     Raises `FormatError` for a dtype other than real integers and floats, and for dims that lack x, y or z.
 
@@ -127,8 +127,17 @@ def _count(flat: Voxels, lo: int, hi: int) -> Counts:
     # Unsigned differences cannot overflow in their own type; signed ones can (int16: 32767 - -32768).
     work = flat.dtype if flat.dtype.kind == "u" else np.dtype(np.int64)
     counts = np.zeros(hi - lo + 1, np.int64)
+    corner = flat[0]
     for i in range(0, flat.size, _BLOCK):
-        offsets = np.subtract(flat[i : i + _BLOCK], work.type(lo), dtype=work)
+        block = flat[i : i + _BLOCK]
+        # A long run of one value is slow to count, each step waits for the one before, and most scans have
+        # one: what surrounds the patient, and so lies in the corner.
+        others = block != corner
+        n = int(np.count_nonzero(others))
+        if 2 * n < block.size:
+            counts[int(corner) - lo] += block.size - n
+            block = block[others]
+        offsets = np.subtract(block, work.type(lo), dtype=work)
         counts += np.bincount(offsets.astype(np.intp, copy=False), minlength=counts.size)
     return counts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import re
 import threading
 import weakref
 from pathlib import Path
@@ -88,6 +89,20 @@ def test_progress_is_told_from_the_first_to_the_last(files, tmp_path, executor) 
         progress=lambda done, total: told.append((done, total)),
     )
     assert told == [(n, 4) for n in range(5)]
+
+
+def test_what_came_of_a_run_is_said_where_its_bar_is_drawn(files, tmp_path, capsys) -> None:
+    radi = RadiObject.from_niftis(tmp_path / "study", {"T1w": files}, progress=True)
+    bar, line = capsys.readouterr().err.strip().splitlines()[-2:]
+    assert "4/4" in bar
+    assert re.search(r"\d/s", bar)
+    assert line == "4 written: version 1"
+    radi.append({"T1w": files}, on_conflict="update", progress=True)
+    assert capsys.readouterr().err.splitlines()[-1] == "4 unchanged; no new version, 1 stays"
+    radi.append({"T1w": files}, on_conflict="skip", progress=True)
+    assert capsys.readouterr().err.splitlines()[-1] == "4 skipped; no new version, 1 stays"
+    radi.append({"T1w": files}, on_conflict="replace", progress=False)
+    assert capsys.readouterr().err == ""
 
 
 class Scan:
