@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -88,3 +89,13 @@ def test_rules_that_are_no_json_are_named(
     (tmp_path / "rules.json").write_text("[")
     assert run("ingest", tmp_path / "study", folder, "--rules", tmp_path / "rules.json") == 1
     assert "rules.json" in capsys.readouterr().err
+
+
+def test_versions_are_made_on_the_way_when_asked(folder: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "in")
+    (place / "readme.txt").write_text("no image")
+    assert run("ingest", tmp_path / "study", place, "--commit-every", "2", "--workers", "1") == 0
+    radi = RadiObject(tmp_path / "study")
+    assert (radi.version, len(radi.T1w) + len(radi.seg)) == (3, 6)
+    noted = [r for r in radi.ledger.to_arrow().to_pylist() if r["outcome"] == "noted"]
+    assert len(noted) == 1

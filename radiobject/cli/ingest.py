@@ -173,6 +173,10 @@ def ingest(
         str | None, typer.Option(help="How voxels are stored: zarr (the default) or tiledb.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Files read and written at once.")] = None,
+    commit_every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Make a version whenever so many volumes are there; left out: one."),
+    ] = None,
     validate_alignment: Annotated[
         bool, typer.Option("--validate-alignment", help="Require the same subjects in every collection.")
     ] = False,
@@ -225,6 +229,7 @@ def ingest(
         errors=errors.value,
         resume=resume,
         workers=workers,
+        commit_every=commit_every,
         message=message,
         **options,
     )
