@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from radiobject.errors import SourceError
 from radiobject.ingest.sources import Readable
 from radiobject.writing.loaded import Loaded
 
-__all__ = ["Unreadable", "without_paths"]
+__all__ = ["Unreadable", "without_folders", "without_paths"]
 
 
 @dataclass(frozen=True)
@@ -55,4 +56,15 @@ def without_paths(text: str, paths: Sequence[str]) -> str:
     for shown in sorted(words, key=len, reverse=True):
         if len(shown) > 1:
             text = text.replace(shown, words[shown])
+    return without_folders(text, paths, "a folder/")
+
+
+def without_folders(text: str, paths: Iterable[str], word: str = "") -> str:
+    """A text in which the files keep their names, and lose the folders that these paths are in.
+
+    Every folder above them counts: a sidecar that is inherited lies further up.
+    """
+    above = {str(folder) + os.sep for path in paths for folder in PurePath(path).parents}
+    for shown in sorted(above - {os.sep * 2, "." + os.sep}, key=len, reverse=True):
+        text = text.replace(shown, word)
     return text

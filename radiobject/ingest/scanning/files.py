@@ -12,6 +12,7 @@ from radiobject.errors import SourceError, SourceUnsupportedError
 from radiobject.format.meta import Label
 from radiobject.ingest.nifti import read_nifti
 from radiobject.ingest.sources import Readable
+from radiobject.ingest.unreadable import without_folders
 from radiobject.writing.loaded import Axis4, Loaded
 
 __all__ = ["MOST_ATTACHED", "FileSource"]
@@ -41,10 +42,11 @@ class FileSource(Readable):
 
     @property
     def fingerprint(self) -> str | None:
-        """Tells whether one of its files changed between two runs."""
-        digest = hashlib.sha256()
+        """Tells whether one of its files changed between two runs, or what the layout says of them."""
+        names = [name for name, _ in self.attachments]
+        digest = hashlib.sha256(repr((self.channel, self.axis4, self.labels, names)).encode())
         try:
-            for path in (self.path, *(path for _, path in self.attachments)):
+            for path in self._paths():
                 state = os.stat(path)
                 digest.update(f"{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
         except OSError:
@@ -53,8 +55,7 @@ class FileSource(Readable):
 
     def private(self, text: str) -> str:
         """The text with names of files, without the folders that they are in."""
-        folder = os.path.dirname(self.path)
-        return text.replace(folder + os.sep, "") if folder else text
+        return without_folders(text, self._paths())
 
     def load(self) -> Loaded:
         """Read it. Raises from the `SourceError` branch."""
@@ -79,6 +80,9 @@ class FileSource(Readable):
             digest.update(extras[name])
         plain = self.channel is None and not self.labels and not self.attachments
         return Loaded(voxels, meta, extras, image.digest if plain else digest.hexdigest())
+
+    def _paths(self) -> tuple[str, ...]:
+        return (self.path, *(path for _, path in self.attachments))
 
     def _attached(self, path: str) -> bytes:
         try:

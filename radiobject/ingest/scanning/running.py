@@ -99,7 +99,8 @@ def _settle(rows: Sequence[PlanRow], base: Snapshot) -> None:
 def _refused(row: PlanRow) -> Any:
     if row.item is not None:
         return row.item
-    return Unreadable(row.path, SourceUnsupportedError(row.path, got=row.reason))
+    beside = tuple(row.attachments.values())
+    return Unreadable(row.path, SourceUnsupportedError(row.path, got=row.reason), others=beside)
 
 
 def _labels(rows: Sequence[PlanRow]) -> list[str]:
