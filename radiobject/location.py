@@ -32,8 +32,9 @@ _TENSORSTORE_S3 = frozenset({"anon", "profile", "endpoint_url", "region", *_NAME
 class Location:
     """Where something stands: a local path or any fsspec URL, with `storage_options`.
 
-    Pickles without secrets: options that are named like keys, tokens or headers are dropped, also
-    inside others, and the receiving process finds its credentials in its own environment.
+    Pickles without secrets: options that are named like keys, tokens or headers are dropped, and URLs with
+    a user or a signature in them, also inside others. The receiving process finds its credentials in its
+    own environment.
 
     Raises `ConfigError` for what is no path or URL, and for chained URLs (`simplecache::s3://...`).
 
@@ -333,10 +334,17 @@ def secrets_kept() -> Iterator[None]:
         _keep_secrets.reset(token)
 
 
-def _without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
+def _without_secrets(options: Any) -> Any:
     """What names an endpoint or a region stays; what could be a secret goes, at every depth."""
-    return {
-        name: _without_secrets(value) if isinstance(value, Mapping) else value
-        for name, value in options.items()
-        if not _SECRET.search(name)
-    }
+    if isinstance(options, Mapping):
+        named = {name: value for name, value in options.items() if not _SECRET.search(str(name))}
+        return {name: _without_secrets(value) for name, value in named.items() if not _is_signed(value)}
+    if isinstance(options, list | tuple):
+        kept = [_without_secrets(value) for value in options if not _is_signed(value)]
+        return tuple(kept) if isinstance(options, tuple) else kept
+    return options
+
+
+def _is_signed(value: Any) -> bool:
+    """Whether it is a URL with a user, a password or a signature in it, such as a proxy's."""
+    return isinstance(value, str) and bool(re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]*://([^/]*@|.*[?])", value))

@@ -96,6 +96,27 @@ def test_a_pickle_carries_no_secret(tmp_path: Path) -> None:
     assert pickle.loads(data).options == {"anon": False}
 
 
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({"endpoint_url": "https://user:hush@host:9000"}, {}),
+        ({"endpoint_url": "https://host/?sig=hush"}, {}),
+        ({"endpoint_url": "http://host:9000/a@b"}, {"endpoint_url": "http://host:9000/a@b"}),
+        (
+            {"config_kwargs": {"proxies": {"https": "http://user:hush@proxy", "http": "http://proxy"}}},
+            {"config_kwargs": {"proxies": {"http": "http://proxy"}}},
+        ),
+        ({"hosts": [{"password": "hush", "port": 1}, "ftp://hush@host", 2]}, {"hosts": [{"port": 1}, 2]}),
+    ],
+)
+def test_a_pickle_carries_no_url_with_a_secret(options: dict[str, object], left: dict[str, object]) -> None:
+    from radiobject.location import Location
+
+    data = pickle.dumps(Location("s3://bucket/study", options))
+    assert b"hush" not in data
+    assert pickle.loads(data).options == left
+
+
 def test_threads_share_one_handle(uri: str) -> None:
     volumes = list(RadiObject(uri).T1w)
     truth = [v.to_numpy() for v in RadiObject(uri).T1w]
