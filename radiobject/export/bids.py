@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from radiobject.errors import MetadataError
 from radiobject.executor import Executor, Progress
-from radiobject.export.bids_names import Place, places
+from radiobject.export.bids_names import Place, places, subject_labels, with_neighbours
 from radiobject.export.folders import each, empty_folder, scalar_columns, tsv, write_bytes, write_json
 from radiobject.format.acquisition import COLUMNS, ENTITIES, metadata_of
 from radiobject.format.meta import Label
@@ -29,13 +30,17 @@ _ELSEWHERE = frozenset(
 _OTHERWISE = {n: f"obs_meta_{n}" for n in ("participant_id", "radiobject_subject_id")}
 """Columns of obs_meta that would be taken for the keys of participants.tsv."""
 _TABLES = {
-    "events": ("_events.tsv", frozenset({"echo", "part"})),
+    "events": ("_events.tsv", frozenset({"echo", "part"}), frozenset[str]()),
     "confounds": (
         "_desc-confounds_timeseries.tsv",
         frozenset({"echo", "part", "space", "res", "den", "desc"}),
+        frozenset({"desc"}),
     ),
 }
-"""What an attached table is called, and which entities its name leaves out: it is of all such images."""
+"""What an attached table is called; the entities that its name leaves out where all such images have it; and
+those that it leaves out in any case."""
+_RUNS = frozenset({"bold", "cbv"})
+"""Suffixes of images that inherit such tables."""
 
 
 def export_bids(
@@ -58,23 +63,30 @@ def export_bids(
     Columns that `format.acquisition` knows, and `sidecar`, become the image's own JSON file; `session_*`
     sessions.tsv; acquisition_time, `scan_*` and whatever else obs has scans.tsv; obs_meta participants.tsv.
     Names and colours of labels become `_dseg.tsv`; gradients, events and confounds files beside the image.
+    An image that would inherit from one beside it, where it has no such metadata or names, has an empty
+    sidecar or table of its own.
 
-    Raises `ConfigError` for a folder that is not empty, `MetadataError` for a text with a tab in it, and what
-    reading raises. What was written before an error stays.
+    Raises `ConfigError` for a folder that is not empty, `MetadataError` for a text with a tab in it and for
+    tables that differ where BIDS has one name, and what reading raises. What was written before an error
+    stays.
     """
     root = empty_folder(folder)
-    placed = places([row for c in radi.collection_names for row in _rows(radi, c)])
+    rows = [row for c in radi.collection_names for row in _rows(radi, c)]
+    subjects = radi.obs_meta.to_arrow(["obs_subject_id"])["obs_subject_id"].to_pylist()
+    labels = subject_labels([*subjects, *(row["obs_subject_id"] for row in rows)])
+    placed = places(rows, labels)
+    beside = with_neighbours(placed)
     pipelines = dict.fromkeys(place.pipeline for place in placed)
     for pipeline in dict.fromkeys(["", *pipelines]):
         write_json(
             os.path.join(root, _base(pipeline), "dataset_description.json"), _description(name, pipeline)
         )
-    _participants(radi, root, placed)
+    _participants(radi, root, labels)
     _sessions(root, placed)
     _scans(root, placed)
 
     def work(place: Place) -> list[tuple[str, bytes]]:
-        return _write(radi, root, place)
+        return _write(radi, root, place, (place.pipeline, place.stem) in beside)
 
     tables = each(work, placed, progress=progress, executor=executor, workers=workers)
     _attached_tables(root, placed, tables)
@@ -100,13 +112,12 @@ def _description(name: str, pipeline: str) -> dict[str, Any]:
     return {**said, "DatasetType": "derivative" if pipeline else "raw", "GeneratedBy": made}
 
 
-def _participants(radi: StudyView, root: str, placed: Sequence[Place]) -> None:
-    labels = {place.row["obs_subject_id"]: place.subject for place in placed}
+def _participants(radi: StudyView, root: str, labels: Mapping[str, str]) -> None:
     columns = scalar_columns(radi.obs_meta)
     rows = []
     for row in radi.obs_meta.to_arrow(columns).to_pylist():
         subject = row.pop("obs_subject_id")
-        label = labels.get(subject) or Place.label_of(subject)
+        label = labels[subject]
         own = {"participant_id": label, "radiobject_subject_id": None if label == subject else subject}
         rows.append(own | {_OTHERWISE.get(name, name): value for name, value in row.items()})
     names = [_OTHERWISE.get(n, n) for n in columns if n != "obs_subject_id"]
@@ -151,18 +162,21 @@ def _scans(root: str, placed: Sequence[Place]) -> None:
             write_bytes(path, tsv(rows, names, "columns of obs"))
 
 
-def _write(radi: StudyView, root: str, place: Place) -> list[tuple[str, bytes]]:
-    """Write a volume and what is its alone; its tables, which may be those of others too, are given back."""
+def _write(radi: StudyView, root: str, place: Place, beside: bool) -> list[tuple[str, bytes]]:
+    """Write a volume and what is its alone; its tables, which may be those of others too, are given back.
+
+    `beside` another whose sidecars fit it, it has sidecars that say nothing rather than none.
+    """
     volume = radi.collection(place.row["_collection"]).loc[place.row["obs_id"]]
     stem = os.path.join(root, _base(place.pipeline), place.folder, place.stem)
     os.makedirs(os.path.dirname(stem), exist_ok=True)
     volume.to_nifti(f"{stem}.nii.gz")
-    if metadata := _metadata(place.row):
+    if (metadata := _metadata(place.row)) or beside:
         write_json(f"{stem}.json", metadata)
     for extension in ("bval", "bvec"):
         if (data := volume.extra(extension)) is not None:
             write_bytes(f"{stem}.{extension}", data)
-    if volume.meta.labels and place.stem.endswith("_dseg"):
+    if (volume.meta.labels or beside) and place.suffix == "dseg":
         rows = [_label(label) for label in volume.meta.labels]
         columns = ["index", "name", *(["color"] if any(row["color"] for row in rows) else [])]
         write_bytes(f"{stem}.tsv", tsv(rows, columns, f"labels of {volume.obs_id}"))
@@ -188,15 +202,27 @@ def _attached_tables(
     root: str, placed: Sequence[Place], tables: Sequence[Sequence[tuple[str, bytes]]]
 ) -> None:
     """Write each table once under the name that its images share, or an image's own where they differ."""
+    having = [dict(found) for found in tables]
+    sharing: dict[str, set[bytes | None]] = defaultdict(set)
+    for place, found in zip(placed, having, strict=True):
+        for name in _TABLES if place.suffix in _RUNS else found:
+            sharing[_table_path(root, place, name, shared=True)].add(found.get(name))
     written: dict[str, bytes] = {}
-    for place, found in zip(placed, tables, strict=True):
-        for name, data in found:
-            ending, dropped = _TABLES[name]
-            folder = os.path.join(root, _base(place.pipeline), place.folder)
-            for path in (
-                os.path.join(folder, place.without(d) + ending) for d in (dropped, frozenset[str]())
-            ):
-                if written.setdefault(path, data) == data:
-                    if not os.path.exists(path):
-                        write_bytes(path, data)
-                    break
+    for place, found in zip(placed, having, strict=True):
+        for name, data in found.items():
+            alike = len(sharing[_table_path(root, place, name, shared=True)]) == 1
+            path = _table_path(root, place, name, shared=alike)
+            if path not in written:
+                write_bytes(path, data)
+            elif written[path] != data:
+                raise MetadataError(
+                    f"{name} of {place.row['obs_id']!r}", expected=f"what {path} has, its only name in BIDS",
+                    got="another table", hint="Export them apart, or give them a column that is an entity.",
+                )  # fmt: skip
+            written[path] = data
+
+
+def _table_path(root: str, place: Place, name: str, *, shared: bool) -> str:
+    ending, together, ever = _TABLES[name]
+    stem = place.without(together if shared else ever)
+    return os.path.join(root, _base(place.pipeline), place.folder, stem + ending)

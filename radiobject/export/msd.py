@@ -7,18 +7,18 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
-from radiobject.errors import AlignmentError, ConfigError
+from radiobject.errors import AlignmentError, ConfigError, MetadataError
 from radiobject.executor import Executor, Progress
 from radiobject.export.folders import each, empty_folder, write_json
 from radiobject.export.nifti import NiftiContent, nifti_bytes, write_nifti
 from radiobject.format.layout import to_disk
 from radiobject.format.meta import SourceInfo, VolumeMeta
-from radiobject.model.partners import GRID_MM
+from radiobject.model.partners import GRID_MM, corners_apart
 
 if TYPE_CHECKING:
     from radiobject.model.view import StudyView
@@ -59,21 +59,25 @@ def export_msd(
     Cases whose column `split` (of obs, else of obs_meta) is "test", and those without a label map, go to
     imagesTs, all others to imagesTr and labelsTr. NIfTI that was stored unchanged is written byte for byte,
     unless it is stacked; the files themselves are gzip. The labels of dataset.json are those of all label
-    maps; a value without a name is called by its number.
+    maps; a value that no map names is called by its number.
 
     Raises `ConfigError` for a folder that is not empty and for several collections without `stack`,
-    `AlignmentError` for partners that are missing, ambiguous, or on another grid, and what reading raises.
+    `AlignmentError` for partners that are missing, ambiguous, or on another grid than the first image (label
+    maps too), `MetadataError` for label maps that name one value differently, and what reading raises.
+    Nothing is written where partners or names do not fit.
     """
     names = _images(radi, images, stack)
     seg = _labels(radi, labels)
     cases = _cases(radi, names, seg, on)
+    _check_grids(radi, cases, names, seg)
+    named = _label_names(radi, cases, seg, executor, workers)
     root = empty_folder(folder)
 
-    def work(case: _Case) -> dict[int, str]:
+    def work(case: _Case) -> list[int]:
         return _write(radi, root, case, names, seg)
 
-    said = each(work, cases, progress=progress, executor=executor, workers=workers)
-    found = {0: "background"} | {value: label for of in said for value, label in of.items()}
+    present = each(work, cases, progress=progress, executor=executor, workers=workers)
+    found = {value: str(value) for values in present for value in values} | {0: "background"} | named
     train = [case for case in cases if case.train]
     write_json(
         os.path.join(root, "dataset.json"),
@@ -153,14 +157,63 @@ def _cases(radi: StudyView, names: Sequence[str], seg: str | None, on: Sequence[
     return cases
 
 
+def _check_grids(radi: StudyView, cases: Sequence[_Case], names: Sequence[str], seg: str | None) -> None:
+    """Every partner of a case has to be on the grid of its first image."""
+    columns = ["obs_id", "dim_x", "dim_y", "dim_z", "affine"]
+    grids = pa.concat_tables(
+        [radi.collection(n).obs.to_arrow(columns) for n in [*names, *([seg] if seg else [])]]
+    )
+    places = {obs_id: place for place, obs_id in enumerate(grids["obs_id"].to_pylist())}
+    for case in cases:
+        ids = [*case.images, *([case.label] if case.label else [])]
+        rows = grids.take(pa.array([places[obs_id] for obs_id in ids]))
+        for row, apart in zip(rows.to_pylist(), corners_apart(rows), strict=True):
+            if apart > GRID_MM:
+                shape = tuple(row[f"dim_{axis}"] for axis in "xyz")
+                moved = f", its corners up to {apart:.3g} mm away" if np.isfinite(apart) else ""
+                raise AlignmentError(
+                    f"case {case.name}, {row['obs_id']!r}",
+                    expected=f"the grid of {ids[0]!r}",
+                    got=f"shape {shape}{moved}",
+                    hint="Resample it first: vol.resample(like=...).",
+                )
+
+
+def _label_names(
+    radi: StudyView, cases: Sequence[_Case], seg: str | None, executor: Executor, workers: int | None
+) -> dict[int, str]:
+    """Names of values, from all label maps of these cases. A number for a name is none."""
+    ids = [case.label for case in cases if case.label is not None]
+    if seg is None or not ids:
+        return {}
+    maps = radi.collection(seg)
+
+    def work(obs_id: str) -> dict[int, str]:
+        return {x.value: x.name for x in maps.loc[obs_id].meta.labels if x.name != str(x.value)}
+
+    found: dict[int, tuple[str, str]] = {}
+    said = each(work, ids, progress=False, executor=executor, workers=workers)
+    for obs_id, names in zip(ids, said, strict=True):
+        for value, name in names.items():
+            first, known = found.setdefault(value, (obs_id, name))
+            if name != known:
+                raise MetadataError(
+                    f"labels of {first!r} and {obs_id!r}",
+                    expected=f"one name for {value}, {known!r} as {first!r} has it",
+                    got=f"{name!r} in {obs_id!r}",
+                    hint="dataset.json has one name for all maps: export them apart, or name them alike.",
+                )
+    return {value: name for value, (_, name) in found.items()}
+
+
 def _entry(case: _Case) -> dict[str, str]:
     place = "Tr" if case.train else "Ts"
     entry = {"image": f"./images{place}/{case.name}.nii.gz"}
     return {**entry, "label": f"./labels{place}/{case.name}.nii.gz"} if case.label else entry
 
 
-def _write(radi: StudyView, root: str, case: _Case, names: Sequence[str], seg: str | None) -> dict[int, str]:
-    """Write the files of a case, and give the labels that its label map has."""
+def _write(radi: StudyView, root: str, case: _Case, names: Sequence[str], seg: str | None) -> list[int]:
+    """Write the files of a case, and give the values that its label map has."""
     files = {key: os.path.join(root, *place[2:].split("/")) for key, place in _entry(case).items()}
     for path in files.values():
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -170,23 +223,22 @@ def _write(radi: StudyView, root: str, case: _Case, names: Sequence[str], seg: s
     else:
         write_nifti(files["image"], _stacked(case.name, volumes))
     if case.label is None or seg is None:
-        return {}
+        return []
     label = radi.collection(seg).loc[case.label]
     label.to_nifti(files["label"])
-    if label.meta.labels:
-        return {x.value: x.name for x in label.meta.labels}
-    return {int(value): str(value) for value in np.unique(label.to_numpy()) if value}
+    named = [x.value for x in label.meta.labels]
+    return [*named, *(int(value) for value in np.unique(label.to_numpy()))]
 
 
 def _stacked(case: str, volumes: Sequence[Any]) -> NiftiContent:
     """One file of several volumes: x, y, z, channel. Stored values where all are scaled alike."""
     for volume in volumes:
-        if not _same_grid(volume, volumes[0]):
+        if volume.ndim != 3:
             raise AlignmentError(
                 f"case {case}, {volume.obs_id!r}",
-                expected=f"three axes, on the grid of {volumes[0].obs_id!r}",
-                got=f"shape {volume.shape}, or another affine",
-                hint="Resample it first: vol.resample(like=...).",
+                expected="three axes, where channels are to be the fourth",
+                got=f"shape {volume.shape}",
+                hint="Export such a collection alone: images=...",
             )
     said = [volume.meta.scaling for volume in volumes]
     alike = len({None if scaling is None else (scaling.slope, scaling.inter) for scaling in said}) == 1
@@ -199,10 +251,3 @@ def _stacked(case: str, volumes: Sequence[Any]) -> NiftiContent:
         source=SourceInfo(file_axes=("x", "y", "z", "c")),
     )
     return nifti_bytes(meta, np.stack(parts))
-
-
-def _same_grid(one: Any, other: Any) -> bool:
-    if one.ndim != 3 or one.shape != other.shape:
-        return False
-    corners = np.array([[*corner, 1] for corner in product(*((0, n - 1) for n in one.shape))])
-    return bool(np.abs((one.affine - other.affine) @ corners.T).max() <= GRID_MM)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from radiobject.errors import MetadataError
 from radiobject.format.catalog import Snapshot
 from radiobject.format.commit import Change, Commit
 from radiobject.format.schema import OBS_SCHEMA, SUBJECT_SCHEMA
@@ -63,22 +64,23 @@ class Erasure:
                     table = Table(storage, name, [part], SUBJECT_SCHEMA)
                     kept = pa.array([not g for g in self._rows(table, volumes)], pa.bool_())
                     place = " ".join(filter(None, (owner, name)))
-                    found += [f"column {c!r} of {place}" for c in self._columns_that_hold(table, kept)]
+                    found += self._columns_that_hold(table, kept, place)
         return list(dict.fromkeys(found))
 
-    def _columns_that_hold(self, table: Table, kept: pa.Array) -> list[str]:
+    def _columns_that_hold(self, table: Table, kept: pa.Array, place: str) -> list[str]:
+        """The columns that would still name them; `MetadataError` for one that cannot be told or erased."""
         found = []
-        for name in table.schema.names:
-            column = table.read([name])[name]
-            ids = name.endswith("_id")
-            if self.traces.in_text(name):
-                found.append(name)
-            elif self.traces.in_column(column, ids=ids):
-                left = column.filter(kept).combine_chunks()
+        for field in table.schema:
+            column = table.read([field.name])[field.name]
+            ids, where = field.name.endswith("_id"), f"column {field.name!r} of {place}"
+            left = _filtered(column, kept, where)
+            if self.traces.in_field(field):
+                found.append(where)
+            elif self.traces.in_column(column, ids=ids, where=where):
                 # categories that no row has are taken out with the rows; what lists hold is that of all rows
                 left = left.dictionary_decode() if pa.types.is_dictionary(left.type) else left
-                if self.traces.in_column(left, ids=ids):
-                    found.append(name)
+                if self.traces.in_column(left, ids=ids, where=where):
+                    found.append(where)
         return found
 
     def _tables(
@@ -148,3 +150,17 @@ class Erasure:
         values = pa.array(kept, words.type)
         codes = pc.index_in(chunk.dictionary_decode(), value_set=values).cast(chunk.indices.type)
         return pa.chunked_array([pa.DictionaryArray.from_arrays(codes, values, ordered=chunk.type.ordered)])
+
+
+def _filtered(column: pa.ChunkedArray, kept: pa.Array, where: str) -> pa.ChunkedArray | pa.Array:
+    if not kept.false_count:
+        return column
+    try:
+        return column.filter(kept).combine_chunks()
+    except pa.ArrowNotImplementedError as error:
+        raise MetadataError(
+            where,
+            expected="a type whose rows can be taken out",
+            got=str(column.type),
+            hint="Change the column's type, or remove the column first.",
+        ) from error

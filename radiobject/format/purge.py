@@ -138,6 +138,7 @@ def purge(
     transaction = Transaction(storage, newest, PURGE, message)
     pending = Journal(storage, f"{PURGE}-{transaction.txn_id}")
     pending.begin(PURGE, PURGE)
+    before = frozenset(info.key for info in storage.list(""))
     purged = transaction.commit(Edit(erase=Erasure(wanted, traces)))
     # what was committed between the look at the study and the purge has expired with the rest
     held = find_holders(storage, purged.version, wanted)
@@ -147,12 +148,15 @@ def purge(
     for name in holding:
         storage.delete(tag_key(name))
     kept_tags = {version for name, (version, _) in named.items() if name not in holding}
+    # listed before it is asked what is needed: whoever commits in between has a version by then
+    listed = [i for i in storage.list("") if not i.key.startswith(f"{TRANSACTIONS}/{pending.txn_id}/")]
+    needed = _needed(storage, purged, kept_tags, before, traces)
     for path, backend in held.volumes.items():
         if backend not in backends:
             backends[backend] = get_backend(backend, storage.location)
-        backends[backend].delete_volume(path)
-    kept = [purged, *(catalog.snapshot(v) for v in sorted(kept_tags) if v != purged.version)]
-    removed = _remove(storage, kept, traces, pending)
+        if path not in needed.volumes and f"{path}/" not in needed:
+            backends[backend].delete_volume(path)
+    removed = _remove(storage, purged, needed, before, listed, traces, voxels=voxels)
     _bury(storage, purged.commit, kept_tags, traces)
     for folder in (COLLECTIONS, TRANSACTIONS, "tables", "indexes"):
         storage.drop_empty_folders(folder)
@@ -247,22 +251,76 @@ def _check_rest(
         )
 
 
-def _remove(storage: Storage, kept: Sequence[Snapshot], traces: Traces, pending: Journal) -> list[ObjectInfo]:
-    """Remove what no kept version needs and was there when the purge was committed."""
-    needed: set[str] = set().union(*map(named_keys, kept))
-    listed = storage.list("")
+@dataclass(frozen=True)
+class _Needed:
+    """What must stay: `keys`, `volumes` of kept versions, and `folders` that later writers have filled."""
+
+    keys: frozenset[str]
+    volumes: frozenset[str]
+    folders: tuple[str, ...]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.keys or key.startswith(self.folders)
+
+
+def _needed(
+    storage: Storage, purged: Snapshot, tagged: set[int], before: frozenset[str], traces: Traces
+) -> _Needed:
+    """What the purge, the tagged versions, all versions since, and writes that began since need."""
+    catalog = Catalog(storage)
+    # journals before versions: a write that ends in between has a version by then
+    begun = {key.split("/")[1] for key in before if key.startswith(f"{TRANSACTIONS}/")}  # cannot commit
+    later = [r for r in running(storage) if r.txn_id not in begun]
+    # they may have taken over what a write before the purge had finished
+    finished = {
+        f"{path}/"
+        for one in later
+        for rows in Journal(storage, one.txn_id).rows()
+        for path in rows["_path"].to_pylist()
+    }
+    newest = catalog.latest()
+    since = range(max(purged.version + 1, newest.commit.oldest), newest.version + 1)
+    kept = [purged, *(catalog.snapshot(v) for v in sorted({*tagged, *since} - {purged.version}))]
+    keys = frozenset[str]().union(*map(named_keys, kept))
+    volumes = frozenset("/".join(key.split("/")[:4]) for key in keys if key.startswith(f"{COLLECTIONS}/"))
+    if later:  # groups that they have found there are not written again
+        keys |= {key for key in before if _is_group(key) and not traces.in_key(key)}
+    return _Needed(keys, volumes, tuple(sorted(finished)))
+
+
+def _is_group(key: str) -> bool:
+    """Whether it is the document of a folder above the volumes."""
+    return key.startswith(f"{COLLECTIONS}/") and key.endswith(f"/{ROOT}") and key.count("/") < 4
+
+
+def _remove(
+    storage: Storage,
+    purged: Snapshot,
+    needed: _Needed,
+    before: frozenset[str],
+    listed: Sequence[ObjectInfo],
+    traces: Traces,
+    *,
+    voxels: bool,
+) -> list[ObjectInfo]:
+    """Remove what is not needed and was there `before` the purge was committed.
+
+    Of what came later, only what names the subjects goes, and only if it may be older than the commit: the
+    clocks of stores tell whole seconds, and a writer who has seen the purge is no business of ours.
+    """
     spare = [info for info in listed if info.key not in needed and made_here(info.key)]
     inside = studies_inside(storage, spare)
-    committed = next(i.mtime for i in listed if i.key == version_key(kept[0].version))
-    gone = [
+    committed = next(i.mtime for i in listed if i.key == version_key(purged.version))
+    spare = [
         info
         for info in spare
-        # younger objects are of a writer who has seen the purge
-        if (info.mtime <= committed or traces.in_key(info.key))
-        and not (info.key.startswith(f"{VERSIONS}/") and version_of(info.key) is not None)
+        if not (info.key.startswith(f"{VERSIONS}/") and version_of(info.key) is not None)
         and not (info.key.startswith(f"{TAGS}/") and info.key.endswith(".json"))
-        and not info.key.startswith((f"{TRANSACTIONS}/{pending.txn_id}/", *inside))
+        and not info.key.startswith(inside)
     ]
+    doubtful = [info for info in spare if info.key not in before and info.mtime <= committed]
+    chosen = before.union(search(storage, doubtful, traces, voxels=voxels))
+    gone = [info for info in spare if info.key in chosen]
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(storage.delete, (info.key for info in gone)))
     return gone

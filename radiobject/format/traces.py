@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from radiobject.errors import MissingObjectError
+from radiobject.errors import MetadataError, MissingObjectError
 from radiobject.format.layout import COLLECTIONS, segment
 from radiobject.storage import ObjectInfo, Storage
 
@@ -87,13 +87,29 @@ class Traces:
             return any(self.in_text(k) or self.in_json(v, k) for k, v in value.items())
         return isinstance(value, list) and any(self.in_json(v, key) for v in value)
 
-    def in_column(self, column: pa.ChunkedArray | pa.Array, *, ids: bool = False) -> bool:
-        """Whether one of them stands in a column, also in categories that no row has; `ids`: it holds ids."""
-        return any(
-            self.in_value(v) if ids else self.in_text(v)
-            for values in _texts(column)
-            for v in self._candidates(values, ids=ids)
-        ) or any(self.in_bytes(v) for values in _blobs(column) for v in values)
+    def in_column(
+        self, column: pa.ChunkedArray | pa.Array, *, ids: bool = False, where: str = "a column"
+    ) -> bool:
+        """Whether one of them stands in a column, also in categories that no row has; `ids`: it holds ids.
+
+        `MetadataError`, which names the column as `where`, for types in which they cannot be looked for.
+        """
+        if any(map(self.in_text, _names(column.type))):
+            return True
+        for leaf in _leaves(column, where):
+            if _is_text(leaf.type):
+                # no kernel looks into views
+                values = leaf.cast(pa.large_string()) if pa.types.is_string_view(leaf.type) else leaf
+                candidates = self._candidates(values, ids=ids)
+                if any(self.in_value(v) if ids else self.in_text(v) for v in candidates):
+                    return True
+            elif _is_bytes(leaf.type) and any(v is not None and self._in_cell(v) for v in leaf.to_pylist()):
+                return True
+        return False
+
+    def in_field(self, field: pa.Field) -> bool:
+        """Whether one of them stands in the name or the metadata of a table's column."""
+        return self.in_text(field.name) or any(map(self.in_text, _metadata(field.metadata)))
 
     def in_rows(self, rows: pa.Table, columns: Sequence[str]) -> list[bool]:
         """For each row, whether one of them stands in one of these text columns."""
@@ -110,11 +126,9 @@ class Traces:
         if info.key.endswith(".parquet"):
             data = storage.read(info.key)
             try:
-                file = pq.ParquetFile(pa.BufferReader(data))
-                for name in file.schema_arrow.names:
-                    if self.in_column(file.read([name])[name], ids=name.endswith("_id") or name == "id"):
-                        return True
-            except (pa.ArrowException, OSError):
+                if self._in_parquet(pq.ParquetFile(pa.BufferReader(data)), info.key):
+                    return True
+            except (pa.ArrowInvalid, OSError):
                 pass  # the same: a torn part of a journal
             return self.in_bytes(data)
         # windows overlap, so that no border cuts an id, nor a longer one that it is a part of
@@ -126,6 +140,29 @@ class Traces:
             )
             for start in range(0, info.bytes, _WINDOW)
         )
+
+    def _in_parquet(self, file: pq.ParquetFile, key: str) -> bool:
+        schema = file.schema_arrow
+        if any(map(self.in_text, _metadata(schema.metadata))):
+            return True
+        return any(
+            self.in_field(field)
+            or self.in_column(
+                file.read([field.name])[field.name],
+                ids=field.name.endswith("_id") or field.name == "id",
+                where=f"column {field.name!r} of {key}",
+            )
+            for field in schema
+        )
+
+    def _in_cell(self, value: bytes) -> bool:
+        """Whether one of them stands in a cell of bytes: also a short one, where the bytes are text."""
+        if self.in_bytes(value):
+            return True
+        try:
+            return self.in_text(value.decode())
+        except UnicodeDecodeError:
+            return False
 
     def _candidates(self, values: pa.Array, *, ids: bool) -> Iterator[str]:
         """The values that may hold an id, found by Arrow; few of a table do."""
@@ -179,30 +216,78 @@ def _batches(forms: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (forms[n : n + _BATCH] for n in range(0, len(forms), _BATCH))
 
 
-def _texts(array: pa.ChunkedArray | pa.Array) -> Iterator[pa.Array]:
-    """Every array of text inside a column: categories, members of lists and structs."""
-    return (a for a in _leaves(array) if pa.types.is_string(a.type) or pa.types.is_large_string(a.type))
+def _is_any(kind: pa.DataType, *checks: Callable[[pa.DataType], bool]) -> bool:
+    return any(check(kind) for check in checks)
 
 
-def _blobs(array: pa.ChunkedArray | pa.Array) -> Iterator[list[bytes]]:
-    for leaf in _leaves(array):
-        if pa.types.is_binary(leaf.type) or pa.types.is_large_binary(leaf.type):
-            yield [v for v in leaf.to_pylist() if v is not None]
+def _is_text(kind: pa.DataType) -> bool:
+    return _is_any(kind, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
-def _leaves(array: pa.ChunkedArray | pa.Array) -> Iterator[pa.Array]:
+def _is_bytes(kind: pa.DataType) -> bool:
+    t = pa.types
+    return _is_any(kind, t.is_binary, t.is_large_binary, t.is_binary_view, t.is_fixed_size_binary)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    """Whether its values are numbers, times or nothing, which spell no id."""
+    return _is_any(kind, pa.types.is_primitive, pa.types.is_decimal, pa.types.is_null)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    t = pa.types
+    views = (t.is_list_view, t.is_large_list_view)
+    return _is_any(kind, t.is_list, t.is_large_list, t.is_fixed_size_list, *views)
+
+
+def _leaves(array: pa.ChunkedArray | pa.Array, where: str) -> Iterator[pa.Array]:
+    """Every array of plain values inside a column: categories, members of lists, maps, structs, unions.
+
+    What is none of the types known here is refused: nobody could say that it names no one.
+    """
+    kind = array.type
     if isinstance(array, pa.ChunkedArray):
         for chunk in array.chunks:
-            yield from _leaves(chunk)
-    elif pa.types.is_dictionary(array.type):
-        yield from _leaves(array.dictionary)
-    elif pa.types.is_map(array.type):
-        yield from _leaves(array.keys)
-        yield from _leaves(array.items)
-    elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        yield from _leaves(array.values)
-    elif pa.types.is_struct(array.type):
-        for number in range(array.type.num_fields):
-            yield from _leaves(array.field(number))
-    else:
+            yield from _leaves(chunk, where)
+    elif isinstance(array, pa.ExtensionArray):
+        yield from _leaves(array.storage, where)
+    elif pa.types.is_dictionary(kind):
+        yield from _leaves(array.dictionary, where)
+    elif pa.types.is_map(kind):
+        yield from _leaves(array.keys, where)
+        yield from _leaves(array.items, where)
+    elif _is_list(kind) or pa.types.is_run_end_encoded(kind):
+        yield from _leaves(array.values, where)
+    elif pa.types.is_struct(kind) or pa.types.is_union(kind):
+        for number in range(kind.num_fields):
+            yield from _leaves(array.field(number), where)
+    elif _is_text(kind) or _is_bytes(kind) or _is_number(kind):
         yield array
+    else:
+        raise MetadataError(
+            where,
+            expected="a type in which ids can be looked for",
+            got=str(kind),
+            hint="Change the column's type, or remove the column first.",
+        )
+
+
+def _names(kind: pa.DataType) -> Iterator[str]:
+    """What a type says of its own: names of the fields of structs and unions, and all fields' metadata."""
+    if isinstance(kind, pa.BaseExtensionType):
+        yield from _names(kind.storage_type)
+    elif pa.types.is_dictionary(kind):
+        yield from _names(kind.value_type)
+    else:
+        named = pa.types.is_struct(kind) or pa.types.is_union(kind)  # those of lists and maps are Arrow's
+        for number in range(kind.num_fields):
+            field = kind.field(number)
+            if named:
+                yield field.name
+            yield from _metadata(field.metadata)
+            yield from _names(field.type)
+
+
+def _metadata(metadata: dict[bytes, bytes] | None) -> Iterator[str]:
+    for pair in (metadata or {}).items():
+        yield from (part.decode("utf-8", "replace") for part in pair)

@@ -15,7 +15,7 @@ from bids_validator import BIDSValidator
 
 from radiobject.errors import ConfigError, MetadataError
 from radiobject.export.bids import export_bids
-from radiobject.export.bids_names import places
+from radiobject.export.bids_names import places, subject_labels
 from radiobject.ingest.scanning.bids import scan_bids
 from tests.ingest.layout_trees import bids_tree, image, study_of, text
 
@@ -191,6 +191,68 @@ def test_no_two_volumes_share_a_file() -> None:
     assert [place.stem for place in places([*same, *others])] == [
         "sub-01_run-2_T1w", "sub-01_T1w", "sub-01_run-3_T1w", "sub-sub01_T1w", "sub-01x2_T1w",
     ]  # fmt: skip
+
+
+def test_labels_are_told_apart_and_never_empty_and_ids_that_are_labels_keep_theirs() -> None:
+    assert subject_labels(["case_1", "case1", "CASE1", "sub-case2", "case2", "患者", "病人"]) == {
+        "case_1": "sub-case1x3", "case1": "sub-case1", "CASE1": "sub-CASE1x2", "sub-case2": "sub-case2",
+        "case2": "sub-case2x2", "患者": "sub-unnamed", "病人": "sub-unnamedx2",
+    }  # fmt: skip
+    rows = [row(f"v{n}", session=session) for n, session in enumerate(["1.5", "15", "a", "A", "时"])]
+    other = {**row("w", session="1.5"), "obs_subject_id": "sub-02"}
+    assert [place.session for place in places([*rows, other])] == ["15x2", "15", "a", "Ax2", "unnamed", "15"]
+    (one, two) = places([row(f"sub-01_ses-{s}_T1w", session=s) for s in "aA"])
+    assert (one.stem, two.stem) == ("sub-01_ses-a_T1w", "sub-01_ses-Ax2_T1w")
+
+
+def test_subjects_without_volumes_have_labels_of_their_own_too(study, tmp_path) -> None:
+    one = np.ones((3, 3, 3), "i2")
+    meta = {"obs_subject_id": ["case_1", "case1", "患者", "病人"], "age": [30, 80, 1, 2]}
+    export_bids(study({"T1w": {"case_1": one, "患者": one}}, meta), tmp_path / "out")
+    assert table_of(tmp_path / "out", "participants.tsv")[1:] == [
+        ["sub-case1x2", "case_1", "30"], ["sub-case1", "case1", "80"],
+        ["sub-unnamed", "患者", "1"], ["sub-unnamedx2", "病人", "2"],
+    ]  # fmt: skip
+    again = scan_bids(tmp_path / "out")
+    assert {r.obs_subject_id for r in again.rows} == {"sub-case1x2", "sub-unnamed"}
+    assert again.obs_meta["age"].to_pylist() == [30, 80, 1, 2]
+
+
+def test_nothing_is_inherited_from_a_neighbour_that_was_exported_beside(tmp_path) -> None:
+    raw, anat, func = tmp_path / "raw", tmp_path / "raw/sub-01/anat", tmp_path / "raw/sub-01/func"
+    for stem in ("sub-01_T1w", "sub-01_acq-b_T1w", "sub-01_dseg", "sub-01_desc-vessels_dseg"):
+        image(anat / f"{stem}.nii.gz", kind="u1")
+    text(anat / "sub-01_T1w.json", {"EchoTime": 0.003})
+    text(anat / "sub-01_dseg.tsv", "index\tname\n1\tliver\n")
+    for echo in (1, 2):
+        image(func / f"sub-01_task-rest_echo-{echo}_bold.nii.gz", (4, 5, 6, 7))
+    text(func / "sub-01_task-rest_echo-1_events.tsv", "onset\tduration\n1\t2\n")
+    before = study_of(scan_bids(raw), tmp_path / "study", raw)
+    export_bids(before, tmp_path / "out")
+    rows = {r.obs_id: r for r in scan_bids(tmp_path / "out").rows}
+    assert "echo_time" not in rows["sub-01_acq-b_T1w"].columns
+    assert rows["sub-01_desc-vessels_dseg"].labels == ()
+    assert [len(rows[f"sub-01_task-rest_echo-{echo}_bold"].attachments) for echo in (1, 2)] == [1, 0]
+    # files that say nothing stand where another reader would take the neighbour's
+    out = tmp_path / "out/sub-01/anat"
+    assert json.loads((out / "sub-01_acq-b_T1w.json").read_text()) == {}
+    assert (out / "sub-01_desc-vessels_dseg.tsv").read_text() == "index\tname\n"
+    assert not (out / "sub-01_dseg.json").exists()
+
+
+def test_tables_for_which_bids_has_one_name_are_not_dropped(tmp_path) -> None:
+    text(tmp_path / "raw/dataset_description.json", {"Name": "x", "BIDSVersion": "1.10.0"})
+    for folder, value in (("a", 1), ("b", 2)):
+        func = tmp_path / f"raw/derivatives/{folder}/sub-01/func"
+        image(func / f"sub-01_task-rest_desc-{folder}_bold.nii.gz", (4, 5, 6, 7))
+        text(func / "sub-01_task-rest_desc-confounds_timeseries.tsv", f"csf\n{value}\n")
+    image(tmp_path / "raw/sub-01/anat/sub-01_T1w.nii.gz")
+    found = scan_bids(tmp_path / "raw", derivatives=True)
+    for row in found.rows:
+        row.columns["pipeline"] = row.columns["pipeline"] and "both"
+    radi = study_of(found, tmp_path / "study", tmp_path / "raw")
+    with pytest.raises(MetadataError, match=r"confounds of 'sub-01_task-rest_desc-b_bold'.*only name"):
+        export_bids(radi, tmp_path / "out")
 
 
 def test_a_pipeline_is_one_folder() -> None:

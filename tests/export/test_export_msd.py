@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from radiobject.errors import AlignmentError, ConfigError
+from radiobject.errors import AlignmentError, ConfigError, MetadataError
 from radiobject.export.msd import export_msd
+from radiobject.ingest.scanning.label_tables import dataset_labels
 from radiobject.ingest.scanning.msd import scan_msd
+from radiobject.ingest.scanning.rows import Found
 from tests.ingest.layout_trees import AFFINE, image, study_of, text
 
 
@@ -109,6 +111,18 @@ def test_channels_on_another_grid_are_refused(study, tmp_path) -> None:
     for other in ("b", "c"):
         with pytest.raises(AlignmentError, match=f"s_{other}.*grid of 's_a'"):
             export_msd(radi, tmp_path / other, images=["a", other], stack=True)
+        assert not (tmp_path / other).exists()
+
+
+def test_a_label_map_on_another_grid_is_refused_before_anything_is_written(study, tmp_path) -> None:
+    one, moved = np.ones((3, 3, 3), "i2"), np.eye(4)
+    moved[0, 3] = 0.5
+    good = np.ones((3, 3, 3), "u1")
+    for n, wrong in enumerate(((good, moved), np.ones((3, 3, 4), "u1"))):
+        radi = study({"CT": {"a": one, "b": one}, "seg": {"a": good, "b": wrong}})
+        with pytest.raises(AlignmentError, match=r"case b, 'b_seg'.*grid of 'b_CT'"):
+            export_msd(radi, tmp_path / f"out{n}")
+        assert not (tmp_path / f"out{n}").exists()
 
 
 @pytest.mark.parametrize(
@@ -136,3 +150,39 @@ def test_labels_must_be_one_collection_of_label_maps(study, tmp_path) -> None:
     assert export_msd(radi, tmp_path / "out", labels="mask") == 1
     with pytest.raises(ConfigError, match="empty folder"):
         export_msd(radi, tmp_path / "out", labels="mask")
+
+
+def named(root: Path, maps: dict[str, tuple[dict[str, str], list[int]]]) -> Found:
+    """Rows of a folder of cases whose label maps have names and values of their own."""
+    for case, (_, values) in maps.items():
+        image(root / f"imagesTr/{case}.nii.gz", (4, 5, 6))
+        voxels = np.resize(np.array(values, "u1"), (4, 5, 6))
+        (root / "labelsTr").mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(voxels, AFFINE), root / f"labelsTr/{case}.nii.gz")
+    text(root / "dataset.json", {"modality": {"0": "CT"}, "labels": {}, "training": []})
+    found = scan_msd(root)
+    for row in found.rows:
+        if row.kind == "label":
+            row.labels = dataset_labels(maps[row.obs_subject_id][0], "dataset.json")
+    return found
+
+
+def test_labels_have_the_names_that_any_map_gives_and_numbers_where_none_does(tmp_path) -> None:
+    maps = {
+        "a": ({"1": "liver", "4": "4"}, [0, 1, 2, 3, 4]),
+        "b": ({}, [0, 1, 2]),
+        "c": ({"2": "spleen", "4": "kidney", "9": "absent"}, [0, 5]),
+    }
+    radi = study_of(named(tmp_path / "in", maps), tmp_path / "study", tmp_path / "in")
+    export_msd(radi, tmp_path / "out")
+    assert json.loads((tmp_path / "out/dataset.json").read_text())["labels"] == {
+        "0": "background", "1": "liver", "2": "spleen", "3": "3", "4": "kidney", "5": "5", "9": "absent",
+    }  # fmt: skip
+
+
+def test_maps_that_name_a_value_differently_are_refused(tmp_path) -> None:
+    maps = {"a": ({"1": "liver"}, [0, 1]), "b": ({"1": "tumour"}, [0, 1])}
+    radi = study_of(named(tmp_path / "in", maps), tmp_path / "study", tmp_path / "in")
+    with pytest.raises(MetadataError, match=r"'a_seg' and 'b_seg'.*'liver'.*'tumour'"):
+        export_msd(radi, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

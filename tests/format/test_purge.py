@@ -3,105 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from radiobject import RadiObject
 from radiobject.errors import (
     ConfigError,
     ConflictError,
-    IngestError,
     IntegrityError,
     MetadataError,
     SnapshotExpiredError,
     UnknownIdError,
 )
-from radiobject.format import catalog, transaction
+from radiobject.format import catalog
 from radiobject.format.catalog import Catalog
-from radiobject.format.changes import Edit
 from radiobject.format.layout import version_key
 from radiobject.format.purge import purge
-from radiobject.format.transaction import Transaction
 from radiobject.location import Location
 from radiobject.storage import Storage
+from tests.format.purged import GONE, erase, folders, grow, holding, objects, scan, unchanged
 from tests.servers.s3 import s3_server
-
-GONE = ("pat-0042", "Ärztin 7", "zz-scan-31", "zz-odd-51", "~C3~84rztin~207")
-"""Ids of the erased subjects and of their volumes that the subjects' ids are no part of; one as a path."""
-
-
-def scan(value: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.full((6, 5, 4), value, dtype=np.int16), np.eye(4)
-
-
-def grow(uri: str, folder: Path, options: dict[str, Any] | None = None, **how: Any) -> RadiObject:
-    """A study in which two subjects have left traces wherever a study keeps any."""
-    broken = folder / "pat-0042.nii"
-    broken.write_bytes(b"no image")
-    meta = pd.DataFrame(
-        {
-            "obs_subject_id": ["pat-1", "pat-0042", "Ärztin 7"],
-            "family": pd.Categorical(
-                ["one", "of pat-0042", "two"], ["two", "of pat-0042", "one"], ordered=True
-            ),
-        }
-    )
-    T1w = [(scan(1), "pat-1"), (scan(2), "pat-0042"), (scan(3), "Ärztin 7", "zz-scan-31")]  # noqa: N806
-    options = options or {}
-    radi = RadiObject.from_niftis(
-        uri, {"T1w": T1w, "seg": [(scan(4), "pat-0042")]}, meta, storage_options=options, labels=["seg"],
-        message="pat-0042 and others", progress=False, **how,
-    )  # fmt: skip
-    first = (radi._study.snapshot.storage, 1, radi._study.snapshot.commit.sha256)
-    radi.append(
-        {"T1w": [(scan(9), "pat-0042")]}, on_conflict="replace", progress=False, message="rescan pat-0042"
-    )
-    radi.delete(obs_ids="pat-0042_seg")
-    with pytest.raises(IngestError):  # leaves a journal and a finished volume
-        radi.append(
-            {"FLAIR": [(scan(5), "pat-0042"), (str(broken), "Ärztin 7")]}, executor="serial", progress=False
-        )
-    radi.append(
-        {"FLAIR": [(scan(6), "pat-1"), (str(broken), "pat-1", "pat-1_again")]}, errors="collect",
-        executor="serial", progress=False,
-    )  # fmt: skip
-    assert first[0].size(version_key(4)) is not None
-    return radi
-
-
-def objects(storage: Storage) -> dict[str, bytes]:
-    return {info.key: storage.read(info.key) for info in storage.list("")}
-
-
-def holding(storage: Storage, ids: tuple[str, ...] = GONE) -> list[str]:
-    """Keys of objects with one of the ids in path or bytes, found by other means than the code under test."""
-    found = []
-    for key, data in objects(storage).items():
-        text = key + "\n" + data.decode("latin-1") + data.decode("utf-8", "replace")
-        if key.endswith(".json"):
-            text += json.dumps(json.loads(data), ensure_ascii=False)
-        if key.endswith(".parquet"):
-            table = pq.read_table(pa.BufferReader(data))
-            text += str(table.to_pylist())
-            text += str(
-                [c.chunk(0).dictionary for c in table.columns if pa.types.is_dictionary(c.type) and len(c)]
-            )
-        found += [key for i in ids if i in text]
-    return found
-
-
-def folders(place: str) -> str:
-    return "\n".join(str(path.relative_to(place)) for path in Path(place).rglob("*"))
 
 
 @pytest.fixture
@@ -109,10 +35,6 @@ def local(tmp_path: Path) -> str:
     place = str(tmp_path / "study")
     grow(place, tmp_path)
     return place
-
-
-def erase(place: str, **how: Any) -> Any:
-    return RadiObject(place).purge(["pat-0042", "Ärztin 7"], "withdrew consent", force=True, **how)
 
 
 def test_nothing_is_left_of_a_purged_subject(local: str) -> None:
@@ -195,13 +117,6 @@ def test_nothing_is_left_on_s3(s3: dict[str, Any], tmp_path: Path) -> None:
 # what is refused, before anything is changed
 
 
-def unchanged(place: str, call: Callable[[], object], error: type[Exception], match: str) -> None:
-    before = objects(Storage(Location(place)))
-    with pytest.raises(error, match=match):
-        call()
-    assert objects(Storage(Location(place))) == before
-
-
 def test_a_reason_that_names_the_subject_is_refused(local: str) -> None:
     radi = RadiObject(local)
     for reason in ("pat-0042 asked", "zz-scan-31", "  "):
@@ -280,80 +195,6 @@ def test_an_id_that_another_subject_has_now_stays(tmp_path: Path) -> None:
     radi.purge("wrong-1", "mixed up")
     assert RadiObject(place).T1w.obs_ids == ["right-2_T1w", "scan-77"]
     assert int(RadiObject(place).T1w.loc["scan-77"][0, 0, 0]) == 3
-
-
-# other writers
-
-
-def test_a_number_with_a_tombstone_is_never_won_again(local: str) -> None:
-    old = RadiObject(local, version=2)
-    mine = Transaction(Storage(Location(local)), old._study.snapshot, "append")
-    erase(local)
-    before = objects(Storage(Location(local)))
-    with pytest.raises(ConflictError, match="erased"):
-        mine.commit(Edit(renamed_collections={"T1w": "t1"}))
-    after = objects(Storage(Location(local)))
-    assert {k: v for k, v in after.items() if k.startswith("versions/")} == {
-        k: v for k, v in before.items() if k.startswith("versions/")
-    }
-
-
-@pytest.mark.parametrize("behind", [0, 2])
-def test_a_write_that_began_before_the_purge_cannot_commit(local: str, behind: int) -> None:
-    newest = RadiObject(local).version
-    radi = RadiObject(local, version=newest - behind)
-    erase(local)
-    with pytest.raises(ConflictError, match="erased the versions before it"):
-        radi.rename_collection("T1w", "t1")
-    catalog._snapshots.clear()
-    with pytest.raises((ConflictError, SnapshotExpiredError)):  # whose tables it wants to read are gone
-        radi.append({"T1w": [(scan(9), "pat-7777")]}, {"obs_subject_id": ["pat-7777"]})
-    assert RadiObject(local).validate("full").ok
-
-
-def test_a_restore_cannot_bring_them_back(local: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    radi, real = RadiObject(local), Transaction._publish
-
-    def late(self: Transaction, number: int, data: bytes) -> bool:
-        monkeypatch.setattr(transaction.Transaction, "_publish", real)
-        erase(local)  # another one is faster by a moment
-        return real(self, number, data)
-
-    monkeypatch.setattr(transaction.Transaction, "_publish", late)
-    with pytest.raises(ConflictError):
-        radi.restore(1)
-    assert RadiObject(local).obs_subject_ids == ["pat-1"]
-    assert holding(Storage(Location(local))) == []
-
-
-def test_a_commit_in_between_is_erased_too(local: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Transaction._publish
-
-    def late(self: Transaction, number: int, data: bytes) -> bool:
-        monkeypatch.setattr(transaction.Transaction, "_publish", real)
-        RadiObject(local).append({"T1w": [(scan(9), "pat-0042", "zz-odd-51")]})
-        Path(local, "notes.txt").write_text("zz-odd-51 is new")
-        return real(self, number, data)
-
-    monkeypatch.setattr(transaction.Transaction, "_publish", late)
-    with pytest.raises(IntegrityError, match=r"notes\.txt"):  # its ids are looked for as well
-        erase(local)
-    Path(local, "notes.txt").unlink()
-    erase(local)
-    assert RadiObject(local).T1w.obs_ids == ["pat-1_T1w"]
-    assert holding(Storage(Location(local))) == []
-
-
-def test_young_objects_of_a_later_writer_stay(local: str) -> None:
-    storage = Storage(Location(local))
-    RadiObject(local).append({"T1w": [(scan(8), "pat-9999")]}, {"obs_subject_id": ["pat-9999"]})
-    written = {"before": 0.0, "after": 4e9}  # seconds since 1970, before and after the purge
-    keys = {when: f"collections/T1w/pat-5_T1w/{when}.ome.zarr/zarr.json" for when in written}
-    for when, mtime in written.items():
-        storage.write(keys[when], b"{}")
-        os.utime(Path(local, keys[when]), (mtime, mtime))
-    RadiObject(local).purge("pat-9999", "asked", force=True)
-    assert {when: storage.size(key) for when, key in keys.items()} == {"before": None, "after": 2}
 
 
 # crashes

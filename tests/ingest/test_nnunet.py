@@ -92,6 +92,7 @@ def test_cases_may_be_listed_by_dataset_json(raw) -> None:
     for wrong, error in (
         (outside, SourceUnsupportedError),
         ({"x": {"images": "a"}}, SourceCorruptError),
+        ({"x": files | {"images": []}}, SourceCorruptError),
         ([1], SourceCorruptError),
     ):
         described(raw, dataset=wrong)

@@ -28,6 +28,8 @@ __all__ = ["scan_bids"]
 _LABELS = frozenset({"dseg", "mask"})
 _SERIES = frozenset({"func", "dwi", "perf", "pet", "fmap"})
 _EVENTS = frozenset({"bold", "cbv"})
+_OF_ONE_RUN = frozenset({"echo", "part"})
+_OF_ONE_PREPROCESSING = _OF_ONE_RUN | {"space", "res", "den", "desc"}
 _RESERVED = frozenset({*OBS_SCHEMA.names, *COLUMNS, "sidecar", "datatype", "pipeline"})
 _Cells = list[tuple[PlanRow, dict[str, str | None]]]
 
@@ -43,8 +45,8 @@ def scan_bids(root: str | os.PathLike[str], *, derivatives: bool = False) -> Fou
     attachments, `_dseg` and `_mask` label maps, with the names and colours of the `_dseg.tsv` that applies.
 
     A derivative whose name a raw image has too gets `_<pipeline>` behind its obs_id. Rows without content
-    (empty files, pointers of datalad) or with a sidecar that cannot be read have the verdict "error". No
-    voxel is read.
+    (empty files, pointers of datalad), or with a sidecar or an attachment that cannot be read or is a link
+    out of `root`, have the verdict "error". No voxel is read.
 
     Raises `SourceNotFoundError` where no folder is a subject's, `SourceCorruptError` for tables that cannot
     be read, `MissingDependencyError` without bids2table.
@@ -53,7 +55,7 @@ def scan_bids(root: str | os.PathLike[str], *, derivatives: bool = False) -> Fou
     sets = [data_set(root)]
     derived = derived_roots(root)
     if derivatives:
-        sets += [data_set(place, name) for name, place in derived]
+        sets += [data_set(place, name, within=root) for name, place in derived]
     skipped: Counter[str] = Counter()
     rows: list[PlanRow] = []
     scans: _Cells = []
@@ -134,10 +136,12 @@ def _attachments(of: DataSet, file: BidsFile, datatype: str | None) -> dict[str,
         "bvec": of.sidecars.nearest(file, file.suffix, ".bvec") if datatype == "dwi" else None,
     }
     if file.suffix in _EVENTS and "task" in file.entities:
-        found["events"] = of.sidecars.nearest(file, "events", ".tsv")
+        found["events"] = of.sidecars.nearest(file, "events", ".tsv", _OF_ONE_RUN)
         run = replace(file, entities={**file.entities, "desc": "confounds"})
-        tables = (of.sidecars.nearest(run, s, ".tsv") for s in ("timeseries", "regressors", "confounds"))
-        found["confounds"] = next((table for table in tables if table is not None), None)
+        for suffix in ("timeseries", "regressors", "confounds"):
+            if (table := of.sidecars.nearest(run, suffix, ".tsv", _OF_ONE_PREPROCESSING)) is not None:
+                found["confounds"] = table
+                break
     return {name: table.path for name, table in found.items() if table is not None}
 
 

@@ -31,28 +31,32 @@ class DataSet:
     """
 
     root: str
-    pipeline: str = ""
+    pipeline: str
+    sidecars: Sidecars
     images: list[BidsFile] = field(default_factory=list)
-    sidecars: Sidecars = field(default_factory=Sidecars)
     tables: list[BidsFile] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def data_set(root: str, pipeline: str = "") -> DataSet:
+def data_set(root: str, pipeline: str = "", *, within: str | None = None) -> DataSet:
     """Every file of the subjects of a data set, and those at its root that they may inherit from.
+
+    `within` is the folder that links of sidecars may lead to, by default the data set's.
 
     bids2table is not asked for the files: it knows no data set whose folder has a dot in its name, as
     ds000030_R1.0.4 has, and goes on to believe what a folder was when it first saw it.
     """
-    found, ignored = DataSet(root, pipeline), _ignored(root)
+    found, ignored = DataSet(root, pipeline, Sidecars(within or root)), _ignored(root)
     for folder, name, path in _walk(root):
         if name.startswith("."):
             found.skipped["macOS ._ files"] += name.startswith("._") and bool(_IMAGE.fullmatch(name))
             continue
+        file = _file(folder, name, path)
+        if file is not None and _IMAGE.fullmatch(name):
+            found.sidecars.add_image(file)  # an image that is ignored has sidecars of its own too
         if ignored is not None and ignored.match_file(f"{folder}/{name}" if folder else name):
             found.skipped["named in .bidsignore"] += bool(_IMAGE.fullmatch(name))
             continue
-        file = _file(folder, name, path)
         if file is None:
             found.skipped["NIfTI files not named as BIDS says"] += bool(_IMAGE.fullmatch(name))
         elif _IMAGE.fullmatch(name):

@@ -104,9 +104,9 @@ def _listed(root: str, path: str, listed: Any) -> dict[str, _Case]:
     found: dict[str, _Case] = {}
     for case, files in listed.items() if isinstance(listed, Mapping) else [("", listed)]:
         images = files.get("images") if isinstance(files, Mapping) else None
-        if not isinstance(images, Sequence) or isinstance(images, str) or "label" not in files:
+        if not isinstance(images, Sequence) or isinstance(images, str) or not images or "label" not in files:
             raise SourceCorruptError(
-                f"{path}, dataset", expected="images and label of each case", got=repr(files)[:80]
+                f"{path}, dataset, {case!r}", expected="images and label of each case", got=repr(files)[:80]
             )
         places = {number: below(root, image, path) for number, image in enumerate(images)}
         found[case] = places, below(root, files["label"], path)
