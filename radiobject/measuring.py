@@ -11,13 +11,15 @@ from radiobject.forking import on_fork
 
 __all__ = ["active", "add", "measure", "register_probe"]
 
-_lock = threading.Lock()
+# Garbage collection may end a loader's pass, and with it a block, at any line of any thread, also of one that
+# is in this module. So counting takes no lock, and the one of blocks and probes may be taken again.
+_lock = threading.RLock()
 
 
 @on_fork
 def _renew_lock() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 _running: list[measure] = []
@@ -32,9 +34,8 @@ def active() -> bool:
 def add(name: str, n: int = 1) -> None:
     """Add `n` to a counter of every open block; costs nothing when there is none."""
     if _running:
-        with _lock:
-            for block in _running:
-                block.counts[name] += n
+        for block in tuple(_running):
+            block._own()[name] += n
 
 
 def register_probe(probe: Callable[[], dict[str, int]]) -> None:
@@ -57,7 +58,7 @@ class measure:  # noqa: N801 - used as `with radiobject.measure() as m:`
     """
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
+        self._of_threads: dict[int, Counter[str]] = {}
         self._before: list[dict[str, int]] = []
 
     def __enter__(self) -> measure:
@@ -75,15 +76,30 @@ class measure:  # noqa: N801 - used as `with radiobject.measure() as m:`
                 # a probe registered inside the block counts from its own beginning, which is zero
                 before = self._before[number] if number < len(self._before) else {}
                 for name, total in probe().items():
-                    self.counts[name] += total - before.get(name, 0)
+                    self._own()[name] += total - before.get(name, 0)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """All counters by name."""
+        total: Counter[str] = Counter()
+        for counter in tuple(self._of_threads.values()):
+            total.update(dict(counter))  # a copy: its thread may go on counting
+        return total
+
+    def _own(self) -> Counter[str]:
+        """What this thread alone adds to."""
+        thread = threading.get_ident()
+        found = self._of_threads.get(thread)
+        return self._of_threads.setdefault(thread, Counter()) if found is None else found
 
     def __getitem__(self, name: str) -> int:
         return self.counts[name]
 
     def __repr__(self) -> str:
+        counts = self.counts
         order = (
             "requests", "bytes_read", "bytes_used", "chunks_decoded", "bytes_decoded", "volumes_opened",
             "cache_hits",
         )  # fmt: skip
-        names = [n for n in order if self.counts[n]] + sorted(n for n in self.counts if n not in order)
-        return "measure(" + ", ".join(f"{n}={self.counts[n]:,}" for n in names) + ")"
+        names = [n for n in order if counts[n]] + sorted(n for n in counts if n not in order)
+        return "measure(" + ", ".join(f"{n}={counts[n]:,}" for n in names) + ")"

@@ -85,6 +85,42 @@ def test_blocks_may_nest_and_count_every_thread() -> None:
     assert not measuring.active()
 
 
+def test_no_count_of_many_threads_is_lost() -> None:
+    def count() -> None:
+        for _ in range(20_000):
+            measuring.add("x")
+
+    with measure() as cost:
+        threads = [threading.Thread(target=count) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            assert cost["x"] <= 120_000
+    assert cost["x"] == 120_000
+
+
+def test_a_block_may_end_wherever_another_one_is(monkeypatch) -> None:
+    def counting():
+        with measure():
+            yield
+
+    monkeypatch.setattr(measuring, "_probes", [])
+    ending = [counting(), counting()]
+    for pass_ in ending:
+        next(pass_)
+
+    def collected() -> dict[str, int]:
+        if ending:
+            ending.pop().close()  # as garbage collection does, in the middle of what takes the lock
+        return {"hits": 1}
+
+    measuring.register_probe(collected)
+    with measure() as cost:
+        measuring.add("x")
+    assert (cost["x"], cost["hits"], ending) == (1, 0, [])
+    assert not measuring.active()
+
+
 def test_a_block_that_fails_is_closed() -> None:
     with pytest.raises(ZeroDivisionError), measure():
         1 / 0  # noqa: B018

@@ -89,6 +89,7 @@ class RadiLoader:
         self._recipe = Recipe(self.cohort, memory, transform, joined, _cores() if local else None)
         self._tally, self._reads = Tally(), measuring.measure()
         self._running: Generator[Batch, None, None] | None = None
+        self._pool: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -119,6 +120,9 @@ class RadiLoader:
         if self._running is not None:
             self._running.close()
             self._running = None
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
 
     def __enter__(self) -> RadiLoader:
         return self
@@ -156,7 +160,7 @@ class RadiLoader:
         steps = left // self.batch_size + (left % self.batch_size > 0 and not self.drop_last)
         tally, reads = self._tally, self._reads = Tally(), measuring.measure()
         fillings = in_visits(self.cohort, self._planned(tally, steps), self._ahead)
-        pool = ThreadPoolExecutor(self.threads, "RadiLoader")
+        pool = self._pool = ThreadPoolExecutor(self.threads, "RadiLoader")
         ahead: deque[Filling] = deque()
         begun = time.perf_counter()
         try:
@@ -178,7 +182,8 @@ class RadiLoader:
                     del batch
                     tally.values["seconds"] = time.perf_counter() - begun
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            # not waited for: garbage collection may end a pass in a thread that holds what its readers need
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _planned(self, tally: Tally, steps: int) -> Iterator[Filling]:
         requests = iter(self.plan)

@@ -216,8 +216,8 @@ def test_a_transform_that_fails_names_the_volume(study: RadiObject) -> None:
         list(RadiLoader(plan(study), 4, transform=failing))
 
 
-def readers() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("RadiLoader")]
+def readers() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("RadiLoader")]
 
 
 def test_threads_end_with_the_pass(study: RadiObject) -> None:
@@ -228,6 +228,31 @@ def test_threads_end_with_the_pass(study: RadiObject) -> None:
     for _ in RadiLoader(plan(study), 2, threads=3):
         break
     gc.collect()
+    for thread in readers():
+        thread.join(60)
+    assert not readers()
+
+
+def test_a_pass_that_is_collected_does_not_wait_for_its_readers(study: RadiObject) -> None:
+    # they may wait for a lock that the thread holds in which garbage is collected
+    held = threading.Event()
+
+    def slow(sample: dict[str, Any]) -> dict[str, Any]:
+        if sample["idx"] != first:
+            held.wait(60)
+        return sample
+
+    of = plan(study)
+    first = of[0].sample
+    passing: Any = iter(RadiLoader(of, 1, threads=1, prefetch=1, transform=slow))
+    next(passing)
+    del passing
+    gc.collect()
+    left = readers()
+    held.set()
+    assert left
+    for thread in left:
+        thread.join(60)
     assert not readers()
 
 
