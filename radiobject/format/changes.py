@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -70,7 +70,8 @@ class Edit:
 
     Rows of `subjects` that the study holds must be equal, or are changed in the columns that they bring when
     `update_subjects`; `added_columns` and `dropped_columns` are columns of obs_meta. `reads` are volumes that
-    new ones were made from: whoever takes or exchanges them meanwhile is in conflict with it.
+    new ones were made from: whoever takes or exchanges them meanwhile is in conflict with it. `confirm` is
+    asked again on every newer base, and raises `ConflictError` where what was settled before does not hold.
     """
 
     collections: dict[str, CollectionEdit] = field(default_factory=dict)
@@ -87,6 +88,7 @@ class Edit:
     ledger: pa.Table | None = None
     compact: bool = False
     reads: frozenset[str] = frozenset()
+    confirm: Callable[[Snapshot], None] | None = None
     _parts: dict[tuple[str, int], Part] = field(default_factory=dict, repr=False)
     _new_subjects: frozenset[str] = field(default=frozenset(), repr=False)
     _old_subjects: frozenset[str] = field(default=frozenset(), repr=False)
@@ -101,6 +103,8 @@ class Edit:
         somebody else was faster (`rebased`) is `ConflictError`.
         """
         wrong: type[RadiObjectError] | None = ConflictError if rebased else None
+        if rebased and self.confirm is not None:
+            self.confirm(base)
         if self.restore is not None:
             return restored(base, draft, Snapshot(storage, self.restore))
         if self.erase is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from radiobject.errors import MetadataError
+from radiobject.errors import ConflictError, MetadataError
 from radiobject.format.catalog import Snapshot
+from radiobject.ingest.sessions import Series
 
-__all__ = ["held_series", "refuse_other_key"]
+__all__ = ["held_series", "refuse_other_key", "sessions_hold"]
 
 _WANTED = (
     "obs_subject_id", "obs_id", "session", "run", "study_uid", "series_uid", "series_volume", "deid_key_id",
@@ -23,6 +25,37 @@ def held_series(base: Snapshot) -> list[dict[str, Any]]:
         whole = {**dict.fromkeys(_WANTED), "collection": entry.name}
         found += [{**whole, **row} for row in table.read(names).to_pylist()]
     return found
+
+
+def sessions_hold(rows: Iterable[Series], base: Snapshot | None) -> Callable[[Snapshot], None]:
+    """A check that no other writer has given a session of these rows to another study, or a study of theirs
+    another session, since `base`. It raises `ConflictError`."""
+    given = {(row.obs_subject_id, row.session, row.study) for row in rows if row.session and row.study}
+    before = _sessions(base) if given and base is not None else set()
+    sessions = {(subject, session) for subject, session, _ in given}
+    studies = {(subject, study) for subject, _, study in given}
+
+    def confirm(newer: Snapshot) -> None:
+        if not given:
+            return
+        for one in sorted(_sessions(newer) - before - given):
+            subject, session, study = one
+            if (subject, session) in sessions or (subject, study) in studies:
+                raise ConflictError(
+                    f"{newer.storage.location.uri}, subject {subject!r}: session {session!r} is that of "
+                    f"study {study!r} by now",
+                    hint="Open the study again and run the same ingest with resume=True: sessions are "
+                    "numbered anew, and what was written is taken over.",
+                )
+
+    return confirm
+
+
+def _sessions(base: Snapshot) -> set[tuple[str, str, str]]:
+    held = held_series(base)
+    return {
+        (h["obs_subject_id"], h["session"], h["study_uid"]) for h in held if h["session"] and h["study_uid"]
+    }
 
 
 def refuse_other_key(key_id: str | None, base: Snapshot) -> None:

@@ -26,7 +26,7 @@ from radiobject.ingest.dicom.entries import entries_of
 from radiobject.ingest.dicom.finding import Findings, find
 from radiobject.ingest.dicom.rows import Row, named, table_of_rows
 from radiobject.ingest.dicom.series import Irregular
-from radiobject.ingest.held import refuse_other_key
+from radiobject.ingest.held import refuse_other_key, sessions_hold
 
 __all__ = ["ingest_dicoms"]
 
@@ -81,9 +81,10 @@ def ingest_dicoms(
     named(found.rows, base)
     chosen, kinds = _by_collection(found.rows, images, labels)
 
-    noted = [_ledger(found)]
+    noted, confirm = [_ledger(found)], sessions_hold(found.rows, base)
 
     def with_ledger(transaction: Transaction, edit: Edit) -> Snapshot:
+        edit.confirm = confirm
         if not noted:
             return finish(transaction, edit)  # a later commit of the same ingest
         lines = noted.pop()

@@ -14,7 +14,7 @@ from radiobject.format.changes import Edit
 from radiobject.format.schema import LEDGER_SCHEMA
 from radiobject.format.transaction import Transaction
 from radiobject.ingest import ingest
-from radiobject.ingest.held import held_series, refuse_other_key
+from radiobject.ingest.held import held_series, refuse_other_key, sessions_hold
 from radiobject.ingest.metadata import obs_of_rows, subject_frame
 from radiobject.ingest.scanning.plan import Plan
 from radiobject.ingest.scanning.rows import PlanRow
@@ -64,9 +64,10 @@ def ingest_plan(
         ids = {"obs_subject_id": subject, "obs_id": obs_id}
         obs.setdefault(row.collection, []).append({**ids, **own, **row.columns})
 
-    noted = [_noted(plan, len(lost))]
+    noted, confirm = [_noted(plan, len(lost))], sessions_hold(rows, base)
 
     def with_ledger(transaction: Transaction, edit: Edit) -> Snapshot:
+        edit.confirm = confirm
         if not noted:
             return finish(transaction, edit)  # a later commit of the same ingest
         lines = noted.pop()
