@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,7 +89,7 @@ class RadiLoader:
         joined = None if whole else collate or Collate(plan.spec)
         self._recipe = Recipe(self.cohort, memory, transform, joined, _cores() if local else None)
         self._tally, self._reads = Tally(), measuring.measure()
-        self._running: Generator[Batch, None, None] | None = None
+        self._running: weakref.ref[Generator[Batch, None, None]] | None = None
         self._pool: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
@@ -98,8 +99,10 @@ class RadiLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         self.close()
-        self._running = self._batches()
-        return self._running
+        running = self._batches()
+        # whoever leaves its loop ends the pass at once: no circle waits for garbage collection
+        self._running = weakref.ref(running)
+        return running
 
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch; see `PatchPlan.set_epoch`."""
@@ -117,9 +120,9 @@ class RadiLoader:
 
     def close(self) -> None:
         """End the pass that is running, and its threads."""
-        if self._running is not None:
-            self._running.close()
-            self._running = None
+        running = None if self._running is None else self._running()
+        if running is not None:
+            running.close()
         if self._pool is not None:
             self._pool.shutdown(wait=True)
             self._pool = None
