@@ -7,7 +7,7 @@ from typing import Any
 
 from radiobject.errors import ConflictError, MetadataError
 from radiobject.format.catalog import Snapshot
-from radiobject.ingest.sessions import Series
+from radiobject.ingest.sessions import Held, Series
 
 __all__ = ["held_series", "refuse_other_key", "sessions_hold"]
 
@@ -27,18 +27,18 @@ def held_series(base: Snapshot) -> list[dict[str, Any]]:
     return found
 
 
-def sessions_hold(rows: Iterable[Series], base: Snapshot | None) -> Callable[[Snapshot], None]:
+def sessions_hold(rows: Iterable[Series], held: Held) -> Callable[[Snapshot], None]:
     """A check that no other writer has given a session of these rows to another study, or a study of theirs
-    another session, since `base`. It raises `ConflictError`."""
+    another session, since `held` was read. It raises `ConflictError`."""
     given = {(row.obs_subject_id, row.session, row.study) for row in rows if row.session and row.study}
-    before = _sessions(base) if given and base is not None else set()
+    before = _sessions(held)
     sessions = {(subject, session) for subject, session, _ in given}
     studies = {(subject, study) for subject, _, study in given}
 
     def confirm(newer: Snapshot) -> None:
         if not given:
             return
-        for one in sorted(_sessions(newer) - before - given):
+        for one in sorted(_sessions(held_series(newer)) - before - given):
             subject, session, study = one
             if (subject, session) in sessions or (subject, study) in studies:
                 raise ConflictError(
@@ -51,31 +51,30 @@ def sessions_hold(rows: Iterable[Series], base: Snapshot | None) -> Callable[[Sn
     return confirm
 
 
-def _sessions(base: Snapshot) -> set[tuple[str, str, str]]:
-    held = held_series(base)
+def _sessions(held: Held) -> set[tuple[str, str, str]]:
     return {
         (h["obs_subject_id"], h["session"], h["study_uid"]) for h in held if h["session"] and h["study_uid"]
     }
 
 
-def refuse_other_key(key_id: str | None, base: Snapshot) -> None:
+def refuse_other_key(key_id: str | None, held: Held, uri: str) -> None:
     """Raise `MetadataError` when volumes of the study have pseudonyms of another key, or of none, or the new
     ones have: the same scan would stand there twice, and under its own name."""
-    of_dicom = [held for held in held_series(base) if held["series_uid"]]
-    keys = {held["deid_key_id"] for held in of_dicom}
+    of_dicom = [row for row in held if row["series_uid"]]
+    keys = {row["deid_key_id"] for row in of_dicom}
     if of_dicom and key_id is not None and keys == {None}:
         raise MetadataError(
-            f"{base.storage.location.uri}", expected="DICOM without de-identification, as it holds",
+            uri, expected="DICOM without de-identification, as it holds",
             got="pseudonyms", hint="Pass deidentify=False, or begin another study.",
         )  # fmt: skip
     if of_dicom and key_id is None and keys != {None}:
         raise MetadataError(
-            f"{base.storage.location.uri}", expected="pseudonyms, as it holds", got="deidentify=False",
+            uri, expected="pseudonyms, as it holds", got="deidentify=False",
             hint="Leave deidentify= out, or begin another study.",
         )  # fmt: skip
     if others := keys - {None, key_id}:
         raise MetadataError(
-            f"{base.storage.location.uri}, de-identification key",
+            f"{uri}, de-identification key",
             expected=f"the key {sorted(others)[0]} that its pseudonyms were made with",
             got=f"key {key_id}",
             hint="Pass that key as deid_key=; with another one the same person becomes another subject.",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from radiobject.errors import IngestError, IntegrityError, RadiObjectError, StorageError
+from radiobject.format.catalog import Snapshot
+from radiobject.format.changes import Edit
 from radiobject.format.schema import LEDGER_SCHEMA
+from radiobject.format.transaction import Transaction
 from radiobject.ingest.sources import Readable, Source
 
-__all__ = ["Outcome"]
+__all__ = ["Outcome", "noting"]
 
 _log = logging.getLogger(__name__)
 
@@ -120,6 +123,24 @@ class Outcome:
         line = f"{said}: version {version}" if new else f"{said}; no new version, {version} stays"
         _log.info("%s: %s", self._uri, line)
         return line
+
+
+def noting(
+    finish: Callable[[Transaction, Edit], Snapshot],
+    lines: pa.Table,
+    confirm: Callable[[Snapshot], None] | None = None,
+) -> Callable[[Transaction, Edit], Snapshot]:
+    """`finish` with further lines of the ledger in the first commit of an ingest, and `confirm` in each."""
+    waiting = [lines]
+
+    def finish_with(transaction: Transaction, edit: Edit) -> Snapshot:
+        edit.confirm = confirm
+        if waiting:
+            more = waiting.pop()
+            edit.ledger = more if edit.ledger is None else pa.concat_tables([edit.ledger, more])
+        return finish(transaction, edit)
+
+    return finish_with
 
 
 def _private(message: str, source: Source) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from radiobject.ingest.files import pair_names
-from radiobject.ingest.sources import Readable, Source
+from radiobject.ingest.sources import Readable, Source, file_states
 from radiobject.storage import Storage
 from radiobject.writing.finished import journaled
 from radiobject.writing.objects import is_volume
@@ -29,14 +28,7 @@ def fingerprint(source: Source) -> str | None:
         return getattr(source.item, "fingerprint", None) if is_volume(source.item) else None
     both = pair_names(source.item)
     names = [source.item] if both is None else [n for half in both for n in half if os.path.exists(n)]
-    digest = hashlib.sha256()
-    try:
-        for name in names:
-            state = os.stat(name)
-            digest.update(f"{os.path.abspath(name)}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
-    except OSError:
-        return None
-    return digest.hexdigest() if names else None
+    return file_states(names) if names else None
 
 
 def finished_rows(storage: Storage, txn_id: str, sources: Sequence[Source]) -> dict[str, dict[str, Any]]:

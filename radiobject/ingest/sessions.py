@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["Series", "number_runs", "number_sessions", "settle_ids"]
+__all__ = ["Held", "Series", "number_runs", "number_sessions", "settle_ids"]
 
 Held = Sequence[Mapping[str, Any]]
 """Rows of `held_series`."""

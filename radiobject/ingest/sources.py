@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import fnmatch
+import hashlib
 import os
 import re
 from collections import Counter
@@ -18,7 +19,7 @@ from radiobject.storage import Storage
 from radiobject.writing.loaded import Loaded
 from radiobject.writing.objects import is_array_pair, is_object, is_volume, told_apart
 
-__all__ = ["Readable", "Source", "resolve"]
+__all__ = ["Readable", "Source", "file_states", "resolve"]
 
 _NIFTI = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
 _WILD = re.compile(r"[*?\[]")
@@ -53,6 +54,19 @@ class Readable:
     def private(self, text: str) -> str:
         """A text about it, an error's say, as the study may keep it: without what names people."""
         raise NotImplementedError
+
+
+def file_states(paths: Iterable[str], said: str = "") -> str | None:
+    """A digest of names, sizes and times of files, and of what is `said` besides; None when one cannot be
+    asked."""
+    digest = hashlib.sha256(said.encode())
+    try:
+        for path in paths:
+            state = os.stat(path)
+            digest.update(f"{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+    except OSError:
+        return None
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def outcomes(data: bytes) -> list[str]:
         findings = find([Entry(place, subject="sub-01")], DEID, irregular="keep", progress=False)
         found += [type(error).__name__ for error in findings.damaged.values()]
         found += [f"skipped: {reason.split(' (')[0]}" for reason in findings.skipped.elements()]
-        named(findings.rows, None)
+        named(findings.rows, [])
         rows: dict[str, list[Row]] = defaultdict(list)
         for row in findings.rows:
             rows[row.collection].append(row)

@@ -26,7 +26,8 @@ from radiobject.ingest.dicom.entries import entries_of
 from radiobject.ingest.dicom.finding import Findings, find
 from radiobject.ingest.dicom.rows import Row, named, table_of_rows
 from radiobject.ingest.dicom.series import Irregular
-from radiobject.ingest.held import refuse_other_key, sessions_hold
+from radiobject.ingest.held import held_series, refuse_other_key, sessions_hold
+from radiobject.ingest.outcome import noting
 
 __all__ = ["ingest_dicoms"]
 
@@ -62,8 +63,8 @@ def ingest_dicoms(
     if irregular not in ("error", "keep"):
         raise ConfigError("irregular=", expected="'error' or 'keep'", got=repr(irregular))
     deid = _deidentifier(deidentify, deid_key, deid_map, keep_phi)
-    if base is not None:
-        refuse_other_key(None if deid is None else deid.key.id, base)
+    held = [] if base is None else held_series(base)
+    refuse_other_key(None if deid is None else deid.key.id, held, uri)
     entries = entries_of(images, labels)
     # headers are read in Python: threads would only take turns
     reading = "serial" if executor == "threads" else executor
@@ -78,29 +79,19 @@ def ingest_dicoms(
     if not found.rows:
         places = ", ".join(dict.fromkeys(e.place for e in entries))
         raise SourceNotFoundError(places, expected="images that make a volume", got=found.told() or "none")
-    named(found.rows, base)
+    named(found.rows, held)
     chosen, kinds = _by_collection(found.rows, images, labels)
 
-    noted, confirm = [_ledger(found)], sessions_hold(found.rows, base)
-
-    def with_ledger(transaction: Transaction, edit: Edit) -> Snapshot:
-        edit.confirm = confirm
-        if not noted:
-            return finish(transaction, edit)  # a later commit of the same ingest
-        lines = noted.pop()
-        edit.ledger = lines if edit.ledger is None else pa.concat_tables([edit.ledger, lines])
-        return finish(transaction, edit)
-
     if base is not None and obs_meta is None:
-        held = set(base.table("obs_meta").ids())
-        new = list(dict.fromkeys(r.obs_subject_id for r in found.rows if r.obs_subject_id not in held))
+        known = set(base.table("obs_meta").ids())
+        new = list(dict.fromkeys(r.obs_subject_id for r in found.rows if r.obs_subject_id not in known))
         obs_meta = {"obs_subject_id": new} if new else None
     tables = {name: table_of_rows(rows, name, (obs or {}).get(name)) for name, rows in chosen.items()}
     sources = {name: [(r.item, r.obs_subject_id, r.obs_id) for r in rows] for name, rows in chosen.items()}
     return ingest(
         uri, {**sources, **(others or {})}, obs_meta, obs={**(obs or {}), **tables}, base=base, labels=kinds,
         deidentify=deidentify_others, errors=errors, executor=executor, workers=workers, progress=progress,
-        finish=with_ledger, **options,
+        finish=noting(finish, _ledger(found), sessions_hold(found.rows, held)), **options,
     )  # fmt: skip
 
 

@@ -12,8 +12,7 @@ from radiobject.ingest.dicom.labelled import on_grid
 from radiobject.ingest.dicom.rtstruct import ReferenceGrid, read_rtstruct
 from radiobject.ingest.dicom.seg import read_seg
 from radiobject.ingest.dicom.series import Arranged
-from radiobject.ingest.dicom.volume import fingerprint_of
-from radiobject.ingest.sources import Readable
+from radiobject.ingest.sources import Readable, file_states
 from radiobject.ingest.unreadable import without_paths
 from radiobject.writing.loaded import Loaded
 
@@ -42,7 +41,7 @@ class Labels(Readable):
     @property
     def fingerprint(self) -> str | None:
         """Tells whether the file, or the grid of its images, changed between two runs."""
-        files = fingerprint_of([self.path])
+        files = file_states([self.path])
         if files is None or self.grid is None:
             return files
         grid = f"{files}{self.grid.affine.matrix.tolist()}{self.grid.shape}{sorted(self.grid.slices.items())}"

@@ -9,10 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from radiobject.errors import MetadataError
-from radiobject.format.catalog import Snapshot
-from radiobject.ingest.held import held_series
 from radiobject.ingest.metadata import join_obs, obs_of_rows
-from radiobject.ingest.sessions import number_runs, number_sessions, settle_ids
+from radiobject.ingest.sessions import Held, number_runs, number_sessions, settle_ids
 from radiobject.ingest.sources import Readable
 
 __all__ = ["Row", "named", "table_of_rows"]
@@ -43,8 +41,8 @@ class Row:
     run: int | None = None
 
 
-def named(rows: Sequence[Row], base: Snapshot | None) -> None:
-    """Give every row its session, run and obs_id.
+def named(rows: Sequence[Row], held: Held) -> None:
+    """Give every row its session, run and obs_id; `held` are the series of the study that they join.
 
     A session is the ordinal of a subject's study by date; a study that came with an earlier ingest keeps
     its number, later ones count on from the highest. A run counts the volumes of a collection within a
@@ -52,7 +50,6 @@ def named(rows: Sequence[Row], base: Snapshot | None) -> None:
     `{subject}_{collection}`, of further volumes with `_acq-1` and so on; a series that the study holds keeps
     the obs_id that it has there.
     """
-    held = [] if base is None else held_series(base)
     number_sessions(rows, held)
     number_runs([row for row in rows if row.image is None], held)
     for row in rows:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +16,11 @@ from radiobject.format.meta import Scaling, SourceInfo, VolumeMeta
 from radiobject.ingest.dicom.frames import Member
 from radiobject.ingest.dicom.pixels import dtype_of, read_frames
 from radiobject.ingest.dicom.series import Arranged
-from radiobject.ingest.sources import Readable
+from radiobject.ingest.sources import Readable, file_states
 from radiobject.ingest.unreadable import without_paths
 from radiobject.writing.loaded import Loaded, from_voxels
 
-__all__ = ["EXTRA", "DicomVolume", "fingerprint_of"]
+__all__ = ["EXTRA", "DicomVolume"]
 
 EXTRA = "dicom"
 """The name of the bytes beside the voxels that hold what a regular grid with one scaling does not say."""
@@ -74,7 +72,7 @@ class DicomVolume(Readable):
     @property
     def fingerprint(self) -> str | None:
         """Tells whether a file changed between two runs."""
-        return fingerprint_of(self.paths)
+        return file_states(self.paths)
 
     def private(self, text: str) -> str:
         """An error's text without paths."""
@@ -151,15 +149,3 @@ class DicomVolume(Readable):
             said["b_values"] = self.b_values
             said["b_directions_ras"] = [None if g is None else [-g[0], -g[1], g[2]] for g in gradients]
         return {EXTRA: json.dumps(said).encode()} if said else {}
-
-
-def fingerprint_of(paths: Sequence[str]) -> str | None:
-    """A digest of names, sizes and times of files, None when one cannot be asked."""
-    digest = hashlib.sha256()
-    try:
-        for path in paths:
-            state = os.stat(path)
-            digest.update(f"{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
-    except OSError:
-        return None
-    return digest.hexdigest()

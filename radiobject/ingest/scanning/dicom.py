@@ -37,7 +37,7 @@ def scan_dicom_folder(
     deid = Deidentifier(find_key(deid_key), keep_phi=keep_phi, deid_map=deid_map) if deidentify else None
     keep = () if deid is not None else keep_phi
     found = find(entries_of(root, None), deid, irregular=irregular, keep_phi=keep, progress=progress)
-    named(found.rows, None)
+    named(found.rows, [])
     rows = [_row(row) for row in found.rows]
     rows += [
         PlanRow(path, "OT", "", "", verdict="error", reason=str(error), item=Unreadable(path, error))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from radiobject.errors import SourceError, SourceUnsupportedError
 from radiobject.format.meta import Label
 from radiobject.ingest.nifti import read_nifti
-from radiobject.ingest.sources import Readable
+from radiobject.ingest.sources import Readable, file_states
 from radiobject.ingest.unreadable import without_folders
 from radiobject.writing.loaded import Axis4, Loaded
 
@@ -44,14 +43,7 @@ class FileSource(Readable):
     def fingerprint(self) -> str | None:
         """Tells whether one of its files changed between two runs, or what the layout says of them."""
         names = [name for name, _ in self.attachments]
-        digest = hashlib.sha256(repr((self.channel, self.axis4, self.labels, names)).encode())
-        try:
-            for path in self._paths():
-                state = os.stat(path)
-                digest.update(f"{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
-        except OSError:
-            return None
-        return digest.hexdigest()
+        return file_states(self._paths(), repr((self.channel, self.axis4, self.labels, names)))
 
     def private(self, text: str) -> str:
         """The text with names of files, without the folders that they are in."""

@@ -16,11 +16,12 @@ from radiobject.format.transaction import Transaction
 from radiobject.ingest import ingest
 from radiobject.ingest.held import held_series, refuse_other_key, sessions_hold
 from radiobject.ingest.metadata import obs_of_rows, subject_frame
+from radiobject.ingest.outcome import noting
 from radiobject.ingest.scanning.plan import Plan
 from radiobject.ingest.scanning.rows import PlanRow
 from radiobject.ingest.scanning.rules import REASONS
 from radiobject.ingest.scanning.sources import item_of
-from radiobject.ingest.sessions import number_sessions, settle_ids
+from radiobject.ingest.sessions import Held, number_sessions, settle_ids
 from radiobject.ingest.unreadable import Unreadable
 
 __all__ = ["ingest_plan"]
@@ -47,8 +48,9 @@ def ingest_plan(
     if lost and options.get("errors", "raise") == "raise":
         raise _unreadable(uri, lost)
     rows = [row for row in rows if row.obs_subject_id]
+    held = [] if base is None or not any(row.series for row in rows) else held_series(base)
     if base is not None:
-        _settle(rows, base)
+        _settle(rows, held, uri)
     if retry_failed:
         wanted = _failed(base)
         rows = [row for row in rows if row.obs_id in wanted]
@@ -64,32 +66,22 @@ def ingest_plan(
         ids = {"obs_subject_id": subject, "obs_id": obs_id}
         obs.setdefault(row.collection, []).append({**ids, **own, **row.columns})
 
-    noted, confirm = [_noted(plan, len(lost))], sessions_hold(rows, base)
-
-    def with_ledger(transaction: Transaction, edit: Edit) -> Snapshot:
-        edit.confirm = confirm
-        if not noted:
-            return finish(transaction, edit)  # a later commit of the same ingest
-        lines = noted.pop()
-        edit.ledger = lines if edit.ledger is None else pa.concat_tables([edit.ledger, lines])
-        return finish(transaction, edit)
-
     return ingest(
         uri, images, _subjects(plan, rows, obs_meta, base),
         obs={name: obs_of_rows(listed) for name, listed in obs.items()}, base=base, labels=_labels(rows),
-        message=message or f"{plan.layout} folder", finish=with_ledger, **options,
+        message=message or f"{plan.layout} folder", **options,
+        finish=noting(finish, _noted(plan, len(lost)), sessions_hold(rows, held)),
     )  # fmt: skip
 
 
-def _settle(rows: Sequence[PlanRow], base: Snapshot) -> None:
+def _settle(rows: Sequence[PlanRow], held: Held, uri: str) -> None:
     """Number sessions and ids of DICOM on from those that the study has; what was edited stays.
 
     Raises `MetadataError` for pseudonyms of another key.
     """
     of_dicom = [row for row in rows if row.series]
     for key_id in {row.columns.get("deid_key_id") for row in of_dicom if row.study}:
-        refuse_other_key(key_id, base)
-    held = held_series(base)
+        refuse_other_key(key_id, held, uri)
     edited = {id(row): row.session for row in of_dicom if row.session != row.scanned_session}
     number_sessions(of_dicom, held)
     for row in of_dicom:

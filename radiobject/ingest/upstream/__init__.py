@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-import pyarrow as pa
-
 from radiobject.config import SliceOrientation, TileConfig, WriteConfig, current
 from radiobject.errors import MetadataError
 from radiobject.executor import Executor, Progress
@@ -16,6 +14,7 @@ from radiobject.format.changes import Edit
 from radiobject.format.transaction import Transaction
 from radiobject.ingest import ingest
 from radiobject.ingest.metadata import join_obs
+from radiobject.ingest.outcome import noting
 from radiobject.ingest.plan import kinds_of
 from radiobject.ingest.upstream.findings import Finding, ledger_rows, refusal
 from radiobject.ingest.upstream.layout import StudyFound, read_study
@@ -57,8 +56,6 @@ def import_study(
         for name, columns in plan.obs.items():
             added = edit.collections[name].added
             added["obs"] = join_obs(added["obs"], columns, name)
-        ledger = ledger_rows(plan.findings)
-        edit.ledger = ledger if edit.ledger is None else pa.concat_tables([edit.ledger, ledger])
         return transaction.commit(edit)
 
     return ingest(
@@ -76,7 +73,7 @@ def import_study(
         message=message or "imported from the TileDB-based package",
         backend=backend,
         storage_options=dict(storage_options or {}),
-        finish=finish,
+        finish=noting(finish, ledger_rows(plan.findings)),
     )
 
 
