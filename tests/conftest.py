@@ -21,9 +21,24 @@ import pytest
 from radiobject import RadiObject
 from radiobject.backends.zarr import ZarrBackend
 from radiobject.location import Location
+from tests.command import Outcome
 
 ARCHIVE = "real-data.tar.xz"
 ARCHIVE_SHA256 = "23d41459939bf10094d1f4281342d6678bae90ae7ecefe62c3b033e8eafe94cd"
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """A command by its words, run in this process."""
+    from radiobject.cli import main
+
+    def call(*words: object) -> Outcome:
+        with pytest.raises(SystemExit) as left:
+            main([str(w) for w in words])
+        said = capsys.readouterr()
+        return Outcome(int(left.value.code or 0), said.out, said.err)
+
+    return call
 
 
 @pytest.fixture(scope="session")
