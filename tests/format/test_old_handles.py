@@ -217,7 +217,8 @@ def busy():
     while not stop.is_set():
         radi._study.obs("T1w").read()
 
-threading.Thread(target=busy, daemon=True).start()
+reader = threading.Thread(target=busy)
+reader.start()
 for _ in range(20):
     pid = os.fork()
     if pid == 0:
@@ -225,6 +226,8 @@ for _ in range(20):
         os._exit(0 if ok else 1)
     assert os.waitpid(pid, 0)[1] == 0
 stop.set()
+# an interpreter that ends while Arrow's threads still hold Python's buffers may hang, with a fork or without
+reader.join()
 print("done")
 """
 
