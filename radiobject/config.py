@@ -216,6 +216,9 @@ class WriteConfig:
     `pyramid` says which coarser levels (`Volume.level`) are written beside the voxels: "none"; "auto", for
     volumes of more than 256 voxels along x, y or z, until no axis has more than 64; or so many of them,
     whatever the size. Voxels of a level are means over blocks, of labels the most frequent values.
+
+    `foreground_index` writes, beside each volume of a collection of labels, where its values lie, so that
+    `radiobject.ml.Foreground` places patches without reading masks: less than 1 MB a volume.
     """
 
     tile: TileConfig = field(default_factory=TileConfig)
@@ -223,6 +226,7 @@ class WriteConfig:
     label_compression: CompressionConfig = field(default_factory=lambda: CompressionConfig.preset("archive"))
     orientation: OrientationConfig = field(default_factory=OrientationConfig)
     pyramid: Literal["none", "auto"] | int = "none"
+    foreground_index: bool = True
 
     def __post_init__(self) -> None:
         named = isinstance(self.pyramid, str) and self.pyramid in ("none", "auto")

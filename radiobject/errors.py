@@ -13,7 +13,8 @@
     ├── ConcurrencyError (RuntimeError)          this store cannot promise one winner
     ├── IntegrityError (OSError)                 stored bytes are missing or changed
     │   ├── MissingObjectError (FileNotFoundError)
-    │   └── CorruptObjectError
+    │   ├── CorruptObjectError
+    │   └── StaleIndexError                      an index was made from other voxels
     ├── FormatError (ValueError)                 metadata this version does not accept
     │   └── UpstreamStudyError                   a study that the TileDB-based package wrote
     ├── UnknownIdError (KeyError)                no such subject, volume, collection or column
@@ -74,6 +75,7 @@ __all__ = [
     "SourceError",
     "SourceNotFoundError",
     "SourceUnsupportedError",
+    "StaleIndexError",
     "StorageError",
     "StorageFullError",
     "StorageReadOnlyError",
@@ -171,6 +173,10 @@ class MissingObjectError(IntegrityError, FileNotFoundError):
 
 class CorruptObjectError(IntegrityError):
     """A stored object fails its checksum, size or structure."""
+
+
+class StaleIndexError(IntegrityError):
+    """A foreground index was made from other voxels than those of its volume."""
 
 
 class FormatError(RadiObjectError, ValueError):

@@ -13,6 +13,7 @@ from radiobject.format.changes import Edit
 from radiobject.format.integrity import named_keys
 from radiobject.format.journal import LIVE_SECONDS, Journal, Running, running
 from radiobject.format.layout import COLLECTIONS, ROOT, TAGS, TRANSACTIONS, VERSIONS, is_study, made_here
+from radiobject.format.objects import table_objects
 from radiobject.format.tags import tags
 from radiobject.format.transaction import Transaction
 from radiobject.storage import ObjectInfo, Storage
@@ -149,9 +150,10 @@ def _is_group(key: str) -> bool:
 
 
 def _finished_volumes(storage: Storage, live: Iterable[Running]) -> list[str]:
-    """Folders of volumes that running writes have finished, or have taken over from one that was cut off."""
-    tables = (rows for one in live for rows in Journal(storage, one.txn_id).rows())
-    return [f"{path}/" for rows in tables for path in rows["_path"].to_pylist()]
+    """What running writes have finished, or have taken over from one that was cut off."""
+    tables = [rows for one in live for rows in Journal(storage, one.txn_id).rows()]
+    folders = [f"{path}/" for rows in tables for path in rows["_path"].to_pylist()]
+    return folders + [key for rows in tables for key, _ in table_objects(rows)]
 
 
 def clock(storage: Storage) -> float:

@@ -24,6 +24,7 @@ from radiobject.format.layout import (
     root_document,
     version_key,
 )
+from radiobject.format.objects import object_rows, row_objects
 from radiobject.format.schema import OBS_SCHEMA
 from radiobject.format.tables import Part, Table
 from radiobject.format.tags import tags
@@ -174,7 +175,7 @@ def _check_documents(storage: Storage, commit: Commit, report: Report) -> None:
 def _rows(snapshot: Snapshot, entry: CollectionEntry, report: Report) -> list[dict[str, Any]]:
     try:
         table = snapshot.table("obs", entry.name)
-        rows: list[dict[str, Any]] = table.read(["obs_subject_id", "obs_id", "_path", "_objects"]).to_pylist()
+        rows = object_rows(table, "obs_subject_id", "obs_id")
         for row in rows:
             check_key(row["_path"])
         report.count("volumes", len(rows))
@@ -192,7 +193,7 @@ def _check_sizes(
     report: Report,
 ) -> None:
     wanted = {part.path: part.bytes for part in _parts(commit)}
-    wanted |= {f"{r['_path']}/{o['path']}": o["bytes"] for _, r in rows for o in r["_objects"]}
+    wanted |= {key: o["bytes"] for _, row in rows for key, o in row_objects(row)}
     if commit.change_list is not None:
         wanted[commit.change_list["path"]] = commit.change_list["bytes"]
     if sizes is None:
@@ -302,10 +303,10 @@ def _check_objects(
         return key, None if whole else "its checksums are not the committed ones"
 
     chosen = [
-        (f"{row['_path']}/{o['path']}", o)
+        (key, o)
         for _, row in rows
-        for o in row["_objects"]
-        if not documents_only or o["path"].endswith(".json")
+        for key, o in row_objects(row)
+        if not documents_only or key.endswith(".json")
     ]
     with ThreadPoolExecutor(8) as pool:
         for key, wrong in pool.map(check, chosen):
@@ -354,7 +355,7 @@ def _named_by(storage: Storage, chain: Sequence[Commit], report: Report) -> set[
     for entry, part in parts.values():
         try:
             table = Table(storage, f"{entry.name}/obs", [part], OBS_SCHEMA)
-            rows += [(entry, row) for row in table.read(["_path", "_objects"]).to_pylist()]
+            rows += [(entry, row) for row in object_rows(table)]
         except RadiObjectError as error:
             report.add("table", part.path, error)
     return _named(chain, rows)
@@ -364,9 +365,7 @@ def named_keys(snapshot: Snapshot) -> set[str]:
     """Every key that one version needs: documents, table parts, the objects of its volumes."""
     commit = snapshot.commit
     rows = [
-        (entry, row)
-        for entry in commit.collections
-        for row in snapshot.table("obs", entry.name).read(["_path", "_objects"]).to_pylist()
+        (entry, row) for entry in commit.collections for row in object_rows(snapshot.table("obs", entry.name))
     ]
     return _named([commit], rows)
 
@@ -379,5 +378,5 @@ def _named(chain: Sequence[Commit], rows: Sequence[tuple[CollectionEntry, dict[s
         named |= {part.path for part in _parts(commit)}
         if commit.change_list is not None:
             named.add(commit.change_list["path"])
-    named |= {f"{row['_path']}/{o['path']}" for _, row in rows for o in row["_objects"]}
+    named |= {key for _, row in rows for key, _ in row_objects(row)}
     return named | {f"{g}/{ROOT}" for commit in chain for g in _groups(commit, rows)}

@@ -18,6 +18,7 @@ __all__ = [
     "COLLECTIONS",
     "FEATURES",
     "HINT",
+    "INDEXES",
     "ROOT",
     "TAGS",
     "TRANSACTIONS",
@@ -29,6 +30,7 @@ __all__ = [
     "collection_path",
     "geometry_shape",
     "group_document",
+    "index_key",
     "is_study",
     "made_here",
     "part_key",
@@ -50,7 +52,8 @@ VERSIONS = "versions"
 TRANSACTIONS = "transactions"
 TAGS = "tags"
 COLLECTIONS = "collections"
-_FOLDERS = frozenset({VERSIONS, TRANSACTIONS, TAGS, COLLECTIONS, "tables", "indexes"})
+INDEXES = "indexes"
+_FOLDERS = frozenset({VERSIONS, TRANSACTIONS, TAGS, COLLECTIONS, INDEXES, "tables"})
 UPSTREAM_GROUP = "__tiledb_group.tdb"
 """Stands at the root of every TileDB group, so also of a study of the package that came before this one."""
 
@@ -125,6 +128,16 @@ def collection_path(name: str) -> str:
 def volume_path(collection: str, obs_id: str, attempt: str, suffix: str) -> str:
     """The folder of one attempt to write a volume; `collection` is the collection's path."""
     return f"{collection}/{segment(obs_id)}/{attempt}{suffix}"
+
+
+def index_key(volume: str, unique: str = "") -> str:
+    """Where the foreground index of a volume at a path stands, or with `unique` a later one.
+
+    >>> index_key("collections/seg/sub-1_seg/0a1b.ome.zarr")
+    'indexes/seg/0a1b.fg'
+    """
+    _, collection, _, attempt = volume.split("/")
+    return f"{INDEXES}/{collection}/{unique or attempt.partition('.')[0]}.fg"
 
 
 def group_document(attributes: dict[str, Any] | None = None) -> bytes:

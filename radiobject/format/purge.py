@@ -36,6 +36,7 @@ from radiobject.format.layout import (
     version_key,
     version_of,
 )
+from radiobject.format.objects import table_objects
 from radiobject.format.tags import tags as all_tags
 from radiobject.format.traces import Traces, search
 from radiobject.format.transaction import Transaction
@@ -272,12 +273,9 @@ def _needed(
     begun = {key.split("/")[1] for key in before if key.startswith(f"{TRANSACTIONS}/")}  # cannot commit
     later = [r for r in running(storage) if r.txn_id not in begun]
     # they may have taken over what a write before the purge had finished
-    finished = {
-        f"{path}/"
-        for one in later
-        for rows in Journal(storage, one.txn_id).rows()
-        for path in rows["_path"].to_pylist()
-    }
+    taken = [rows for one in later for rows in Journal(storage, one.txn_id).rows()]
+    finished = {f"{path}/" for rows in taken for path in rows["_path"].to_pylist()}
+    finished |= {key for rows in taken for key, _ in table_objects(rows)}
     newest = catalog.latest()
     since = range(max(purged.version + 1, newest.commit.oldest), newest.version + 1)
     kept = [purged, *(catalog.snapshot(v) for v in sorted({*tagged, *since} - {purged.version}))]

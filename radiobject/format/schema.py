@@ -8,17 +8,18 @@ __all__ = [
     "DERIVED_SCHEMA",
     "KEYS",
     "LEDGER_SCHEMA",
+    "OBJECT",
     "OBJECTS",
     "OBS_SCHEMA",
     "SUBJECT_SCHEMA",
     "THUMBNAIL_SCHEMA",
 ]
 
-OBJECTS = pa.list_(
-    pa.struct(
-        [("path", pa.string()), ("bytes", pa.int64()), ("crc32c", pa.uint32()), ("digest", pa.binary(16))]
-    )
+OBJECT = pa.struct(
+    [("path", pa.string()), ("bytes", pa.int64()), ("crc32c", pa.uint32()), ("digest", pa.binary(16))]
 )
+
+OBJECTS = pa.list_(OBJECT)
 
 SUBJECT_SCHEMA = pa.schema([pa.field("obs_subject_id", pa.string(), nullable=False)])
 
@@ -59,6 +60,7 @@ OBS_SCHEMA = pa.schema(
         pa.field("_hint", pa.string(), nullable=False),
         pa.field("_volume", pa.string(), nullable=False),
         pa.field("_objects", OBJECTS, nullable=False),
+        ("_foreground", OBJECT),
     ]
 )
 """Volume table. Columns that begin with `_` belong to the engine and are hidden from `read()`."""

@@ -34,6 +34,7 @@ from radiobject.format.commit import Change, Commit
 from radiobject.format.exclusive import publish, require_exclusive
 from radiobject.format.journal import Journal
 from radiobject.format.layout import ROOT, change_key, is_study, root_document, version_key
+from radiobject.format.objects import table_objects
 from radiobject.format.rebase import check_conflict
 from radiobject.location import Location
 from radiobject.storage import Storage
@@ -294,18 +295,15 @@ class Transaction:
 
     def _verify(self, edits: Sequence[Edit], parts: Sequence[tuple[str, int]]) -> None:
         """Every object that the new rows name must stand at its place with its size, and so must `parts`."""
-        wanted = list(parts)
-        wanted += [
-            (f"{path}/{o['path']}", int(o["bytes"]))
+        rows = (
+            table
             for edit in edits
-            for collection in edit.collections.values()
-            for tables in (collection.added, collection.replaced)
-            if "obs" in tables
-            for path, objects in zip(
-                tables["obs"]["_path"].to_pylist(), tables["obs"]["_objects"].to_pylist(), strict=True
-            )
-            for o in objects
-        ]
+            for change in edit.collections.values()
+            for table in (change.added.get("obs"), change.replaced.get("obs"), change.updated)
+            if table is not None
+        )
+        wanted = list(parts)
+        wanted += [(key, int(o["bytes"])) for table in rows for key, o in table_objects(table)]
         if not wanted:
             return
         with ThreadPoolExecutor(16) as pool:

@@ -17,6 +17,7 @@ from radiobject.forking import renew_on_fork
 from radiobject.geometry.affine import Affine
 from radiobject.geometry.planes import plane_axis
 from radiobject.ml.caching import Cache, cached, volume_key
+from radiobject.ml.foreground import Indexes
 from radiobject.ml.matching import (
     Rows,
     Source,
@@ -33,7 +34,7 @@ from radiobject.model.volume import Volume
 
 __all__ = ["Cohort"]
 
-_HERE = ("_lock", "_volumes", "class_voxels")
+_HERE = ("_lock", "_volumes", "indexes")
 """What stays in this process."""
 
 _OPEN = 4096
@@ -47,7 +48,7 @@ class Cohort:
     `positions` (samples, streams) are rows of the collections' tables, `shapes` (samples, 3) and `affines`
     (samples, 4, 4) the grid of each sample, `regrid` (samples, streams) which volumes are resampled to it.
     `volume_bytes` is the size of all their stored voxels, decoded.
-    Volumes are read by way of `cache` where there is one. `class_voxels` keeps what `foreground.py` has read.
+    Volumes are read by way of `cache` where there is one. `indexes` keeps what `foreground.py` has read.
     """
 
     spec: SampleSpec
@@ -62,7 +63,7 @@ class Cohort:
     targets: dict[str, npt.NDArray[Any]]
     volume_bytes: int = 0
     cache: Cache | None = None
-    class_voxels: dict[str, dict[int, Any]] = field(default_factory=dict, repr=False)
+    indexes: Indexes = field(default_factory=Indexes, repr=False)
     _volumes: OrderedDict[tuple[int, int], Volume] = field(default_factory=OrderedDict, repr=False)
 
     def __post_init__(self) -> None:
@@ -216,6 +217,12 @@ class Cohort:
                 self._volumes.popitem(last=False)
         return made
 
+    def stored_volume(self, sample: int, stream: int) -> Volume:
+        """A volume of a sample on its own grid, as it is stored."""
+        return self.studies[stream].volume(
+            self.streams[stream].collection, int(self.positions[sample, stream])
+        )
+
     def _opened(self, sample: int, stream: int) -> Volume:
         name = self.streams[stream].collection
         study, position = self.studies[stream], int(self.positions[sample, stream])
@@ -236,5 +243,5 @@ class Cohort:
         return {name: value for name, value in self.__dict__.items() if name not in _HERE}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _volumes=OrderedDict(), class_voxels={})
+        self.__dict__.update(state, _volumes=OrderedDict(), indexes=Indexes())
         self.__post_init__()

@@ -1,47 +1,99 @@
-"""Foreground: where the voxels of each class of a mask lie, sampled once; patches are centred on them."""
+"""Foreground: where the voxels of each class of a mask lie, from its index; patches are centred on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from radiobject.errors import ConfigError
 from radiobject.executor import progress_bar, run
+from radiobject.forking import renew_on_fork
+from radiobject.format.foreground import ForegroundIndex
 from radiobject.format.layout import to_disk
-from radiobject.ml.cohort import Cohort
+from radiobject.geometry.affine import Affine
 from radiobject.ml.draws import Draws
+from radiobject.model.foreground import stored_index
+from radiobject.writing.foreground import PLACES, index_voxels
 
-__all__ = ["ClassVoxels", "centres"]
+if TYPE_CHECKING:
+    from radiobject.ml.cohort import Cohort
+
+__all__ = ["ClassVoxels", "Indexes", "centres", "voxels_of"]
 
 Ints = npt.NDArray[np.int64]
 
-_PER_CLASS = 10_000
-"""Voxels of a class that are kept of one mask, as nnU-Net does."""
+_ALL = 256 * 2**20
+"""Bytes of places that are kept of all masks of a cohort; but never fewer than `_LEAST` a mask."""
 
-_ALL = 64 * 2**20
-"""Voxels kept of all masks together, 256 MiB of numbers; but never fewer than `_LEAST` a mask."""
-
-_LEAST = 1000
-_PURPOSE = 0x466F7265
-"""Sets these draws apart from those of plans: which voxels are kept depends on no seed."""
-
+_LEAST = 4000
 _READERS = 8
-"""Masks read at a time: each is in memory as a whole."""
-
-_SLAB = 2**22
-"""Voxels that are counted in one step; NumPy makes numbers of 8 bytes of them."""
+"""Masks read at a time: each that has no index is in memory as a whole."""
 
 
 @dataclass(frozen=True)
 class ClassVoxels:
-    """The values of one mask, and for each some of its voxels as places in the mask's memory (z, y, x)."""
+    """The values of one mask, and for each some of its voxels as places in the sample's memory (z, y, x)."""
 
     values: Ints
-    places: tuple[npt.NDArray[np.uint32 | np.int64], ...]
+    places: tuple[Ints, ...]
+
+
+class Indexes:
+    """The indexes at hand in this process: of stored ones the latest, of masks that were read for it all."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int], ForegroundIndex] = {}
+        self._stored: OrderedDict[tuple[int, int], ForegroundIndex] = OrderedDict()
+        self._bytes = 0
+        self.renew()
+        renew_on_fork(self)
+
+    def renew(self) -> None:
+        """Make the lock anew, in a forked child."""
+        self._lock = threading.Lock()
+
+    def of(self, cohort: Cohort, sample: int, stream: int, *, stored: bool) -> ForegroundIndex:
+        """The index of one volume: as it is stored, or made from its voxels."""
+        key = (sample, stream)
+        with self._lock:
+            found = self._made.get(key) or (self._stored.get(key) if stored else None)
+            if found is not None:
+                if key in self._stored:
+                    self._stored.move_to_end(key)
+                return found
+        if stored:
+            study, name = cohort.studies[stream], cohort.streams[stream].collection
+            found = stored_index(study, name, int(cohort.positions[sample, stream]))
+        if found is None:
+            return self._read(cohort, key)
+        with self._lock:
+            if key not in self._stored:
+                self._stored[key] = found
+                self._bytes += found.nbytes
+            while self._bytes > _ALL and len(self._stored) > 1:
+                self._bytes -= self._stored.popitem(last=False)[1].nbytes
+        return found
+
+    def _read(self, cohort: Cohort, key: tuple[int, int]) -> ForegroundIndex:
+        volume = cohort.stored_volume(*key)
+        voxels = to_disk(volume.to_numpy(), volume.meta.dims)
+        with np.errstate(invalid="ignore"):
+            whole = voxels.astype(np.int64, copy=False) if voxels.dtype.kind == "f" else voxels
+        room = min(max(_ALL // len(cohort), _LEAST), PLACES)
+        made = index_voxels(whole, volume._handle.spec.chunks[-3:], places=room, most=int(voxels.size))
+        if made is None or (whole != voxels).any():
+            raise ConfigError(
+                f"Foreground on {volume.obs_id}", expected="integers of at most 64 bits with a sign",
+                got=f"other values ({voxels.dtype})",
+            )  # fmt: skip
+        with self._lock:
+            return self._made.setdefault(key, made)
 
 
 def centres(
@@ -50,97 +102,128 @@ def centres(
     classes: Sequence[int] | Mapping[int, float] | None,
     samples: Ints,
     draws: Draws,
+    *,
+    stored: bool = True,
 ) -> tuple[npt.NDArray[np.bool_], Ints]:
     """A foreground voxel for each of `samples`: (found (n,), voxels x, y, z (n, 3)); 0 where none is.
 
     The class is drawn among those of `classes` (None: all but 0) that the mask has, by weight where they are
-    a mapping, then a voxel of it. Masks are read when first needed, once in a process, several at a time.
+    a mapping, then a voxel of it. Indexes are read when first needed, several at a time; a mask that has
+    none, or with `stored=False`, is read as a whole, once in a process.
 
-    Raises `ConfigError` when the samples have no such mask, and what reading them raises.
+    Raises `ConfigError` when the samples have no such mask, and what reading raises.
     """
+    key = _mask_key(cohort, key)
+    weights = dict(classes) if isinstance(classes, Mapping) else None
+    wanted = None if classes is None else np.array([int(value) for value in classes])
+    which, where = draws.unit(len(samples)), draws.unit(len(samples))
+    found, at = np.zeros(len(samples), dtype=bool), np.zeros((len(samples), 3), dtype=np.int64)
+    order = np.argsort(samples, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(samples[order])) + 1) if len(samples) else []
+
+    def choose(group: Ints) -> None:
+        masks = _masks(cohort, key, int(samples[group[0]]), stored=stored)
+        for n in group.tolist():
+            voxel = _drawn(masks, wanted, weights, float(which[n]), float(where[n]))
+            if voxel is not None:
+                found[n], at[n] = True, voxel
+
+    with progress_bar(f"{key}: where the classes are", len(groups), None) as tell:
+        for done, (_, outcome) in enumerate(run(choose, groups, workers=_READERS), start=1):
+            if isinstance(outcome, Exception):
+                raise outcome
+            tell(done, len(groups))
+    return found, at
+
+
+def voxels_of(cohort: Cohort, key: str | None, sample: int) -> ClassVoxels:
+    """Every value of a sample's mask with some of its voxels, on the sample's grid; from its index.
+
+    A value whose known voxels all lie outside of that grid is left out. Raises as `centres`.
+    """
+    masks = _masks(cohort, _mask_key(cohort, key), sample, stored=True)
+    shape = cohort.shapes[sample][::-1]
+    values, places = [], []
+    for value in np.unique(np.concatenate([mask.index.values for mask in masks])).tolist():
+        voxels = np.concatenate([mask.voxels(value) for mask in masks])
+        if len(voxels):
+            values.append(value)
+            places.append(np.ravel_multi_index(tuple(voxels[:, ::-1].T), shape))
+    return ClassVoxels(np.array(values, dtype=np.int64), tuple(places))
+
+
+class _Mask:
+    """One volume of a sample's mask: its index, and the way from its grid to the sample's."""
+
+    def __init__(self, cohort: Cohort, sample: int, stream: int, index: ForegroundIndex) -> None:
+        self.index = index
+        self._shape = cohort.shapes[sample]
+        self._turn: npt.NDArray[np.float64] | None = None
+        spec = cohort.spec
+        if spec.axcodes is not None or spec.spacing is not None or cohort.regrid[sample, stream]:
+            own = cohort.stored_volume(sample, stream).meta.affine
+            self._turn = Affine(cohort.affines[sample]).inverse().compose(own).matrix
+
+    def count(self, value: int) -> int:
+        """How many voxels have the value."""
+        place = int(np.searchsorted(self.index.values, value))
+        held = place < len(self.index.values) and self.index.values[place] == value
+        return int(self.index.counts[place]) if held else 0
+
+    def voxels(self, value: int, one: float | None = None) -> Ints:
+        """The known voxels of a value on the sample's grid, x, y, z (n, 3); `one` in [0, 1) picks one.
+
+        Resampled, a voxel is the one of the new grid that lies nearest to its centre.
+        """
+        place = int(np.searchsorted(self.index.values, value))
+        if place == len(self.index.values) or self.index.values[place] != value:
+            return np.empty((0, 3), dtype=np.int64)
+        places = self.index.places[place]
+        if self._turn is None and one is not None:
+            places = places[int(one * len(places))][None]
+        found: Ints = np.stack(np.unravel_index(places, self.index.shape)[::-1], axis=-1).astype(np.int64)
+        if self._turn is None:
+            return found
+        moved = np.rint(found @ self._turn[:3, :3].T + self._turn[:3, 3]).astype(np.int64)
+        inside: Ints = moved[((moved >= 0) & (moved < self._shape)).all(axis=1)]
+        return inside if one is None or not len(inside) else inside[int(one * len(inside))][None]
+
+
+def _mask_key(cohort: Cohort, key: str | None) -> str:
     masks = list(cohort.spec.masks)
     if not masks or (key is not None and key not in masks):
         raise ConfigError(
             "Foreground", expected=f"a mask among {masks}" if masks else "SampleSpec(masks=)", got=repr(key)
         )
-    key = key or masks[0]
-    known = cohort.class_voxels.setdefault(key, {})
-    _read_missing(cohort, key, known, samples)
-    weights = dict(classes) if isinstance(classes, Mapping) else None
-    wanted = None if classes is None else np.array([int(value) for value in classes])
-    which, where = draws.unit(len(samples)), draws.unit(len(samples))
-    found, at = np.zeros(len(samples), dtype=bool), np.zeros((len(samples), 3), dtype=np.int64)
-    for n, sample in enumerate(samples.tolist()):
-        voxels = known[sample]
-        fits = voxels.values != 0 if wanted is None else np.isin(voxels.values, wanted)
-        options = np.flatnonzero(fits)
-        share = np.array([1.0 if weights is None else weights[v] for v in voxels.values[options].tolist()])
-        if not share.sum() > 0:
-            continue
-        pick = min(int(np.searchsorted(np.cumsum(share), which[n] * share.sum(), "right")), len(options) - 1)
-        places = voxels.places[options[pick]]
-        found[n] = True
-        at[n] = np.unravel_index(int(places[int(where[n] * len(places))]), cohort.shapes[sample][::-1])[::-1]
-    return found, at
+    return key or masks[0]
 
 
-def _read_missing(cohort: Cohort, key: str, known: dict[int, ClassVoxels], samples: Ints) -> None:
-    missing = [sample for sample in np.unique(samples).tolist() if sample not in known]
-    room = max(_ALL // len(cohort), _LEAST)
-
-    def read(sample: int) -> ClassVoxels:
-        return _sampled(list(_frames(cohort, key, sample)), Draws(_PURPOSE, sample), room)
-
-    with progress_bar(f"{key}: where the classes are", len(missing), None) as tell:
-        for done, (number, outcome) in enumerate(run(read, missing, workers=_READERS), start=1):
-            if isinstance(outcome, Exception):
-                raise outcome
-            known[missing[number]] = outcome
-            tell(done, len(missing))
+def _masks(cohort: Cohort, key: str, sample: int, *, stored: bool) -> list[_Mask]:
+    return [
+        _Mask(cohort, sample, number, cohort.indexes.of(cohort, sample, number, stored=stored))
+        for number, stream in enumerate(cohort.streams)
+        if stream.key == key
+    ]
 
 
-def _frames(cohort: Cohort, key: str, sample: int) -> Iterator[npt.NDArray[Any]]:
-    """Every frame of every mask of a key, flat in disk order."""
-    for number, stream in enumerate(cohort.streams):
-        if stream.key == key:
-            volume = cohort.volume(sample, number)
-            block = np.ascontiguousarray(to_disk(volume.to_numpy(), volume.meta.dims))
-            yield from block.reshape(stream.frames, -1)
-
-
-def _sampled(frames: list[npt.NDArray[Any]], draws: Draws, room: int) -> ClassVoxels:
-    """Some voxels of each value: chosen by their number among all of that value, then looked up."""
-    voxels = frames[0].size
-    slabs = [(frame[begin : begin + _SLAB], begin) for frame in frames for begin in range(0, voxels, _SLAB)]
-    counted = [_counts(slab) for slab, _ in slabs]
-    values = np.unique(np.concatenate([found for found, _ in counted]))
-    per_class = min(_PER_CLASS, max(room // len(values), 1))
-    small = np.dtype(np.uint32 if voxels <= 2**32 else np.int64)
-    places = []
-    for value in values:
-        counts = np.array([int(n[found == value].sum()) for found, n in counted])
-        total = int(counts.sum())
-        chosen = np.arange(total)
-        if total > per_class:
-            # one of each of `per_class` equal parts: none twice, all equally likely
-            edges = np.linspace(0, total, per_class + 1)
-            chosen = (edges[:-1] + draws.unit(per_class) * np.diff(edges)).astype(np.int64)
-        parts, before = [], 0
-        for (slab, begin), count in zip(slabs, counts.tolist(), strict=True):
-            mine = chosen[(chosen >= before) & (chosen < before + count)] - before
-            if len(mine):
-                parts.append(np.flatnonzero(slab == value)[mine] + begin)
-            before += count
-        places.append(np.concatenate(parts).astype(small))
-    return ClassVoxels(values.astype(np.int64), tuple(places))
-
-
-def _counts(slab: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Ints]:
-    """The values of a slab and how often each occurs."""
-    if slab.dtype.kind in "iu" and slab.dtype.itemsize <= 2:
-        low = int(slab.min())
-        counts = np.bincount(slab.astype(np.int64) - low)
-        found = np.flatnonzero(counts)
-        return found + low, counts[found]
-    values, counts = np.unique(slab, return_counts=True)
-    return values, counts
+def _drawn(
+    masks: Sequence[_Mask], wanted: Any, weights: Mapping[int, float] | None, which: float, where: float
+) -> Ints | None:
+    """One voxel of one of the wanted classes; None when there is none on the sample's grid."""
+    values = np.unique(np.concatenate([mask.index.values for mask in masks]))
+    options = values[values != 0 if wanted is None else np.isin(values, wanted)].tolist()
+    while options:
+        share = np.cumsum([1.0 if weights is None else weights[value] for value in options])
+        if not share[-1] > 0:
+            return None
+        pick = min(int(np.searchsorted(share, which * share[-1], "right")), len(options) - 1)
+        value = options[pick]
+        held = np.cumsum([mask.count(value) for mask in masks])
+        number = int(np.searchsorted(held, where * held[-1], "right"))
+        first = int(held[number - 1]) if number else 0
+        voxels = masks[number].voxels(value, (where * held[-1] - first) / (held[number] - first))
+        if len(voxels):
+            chosen: Ints = voxels[0]
+            return chosen
+        options.pop(pick)  # resampled, it lies outside
+    return None

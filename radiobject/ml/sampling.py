@@ -134,13 +134,16 @@ class Foreground:
     gives them weights); None means all but 0. Patches are moved inwards to fit the volume, as nnU-Net does.
     A volume without any of them gets uniform patches. `key` is the mask's key, None the first.
 
-    Where the voxels of a class lie is sampled once from each mask: `plan` reads every mask when it is made.
+    Where the voxels of a class lie is read from the masks' foreground indexes, some kilobytes each. A mask
+    that has none (`RadiObject.index_foreground` builds them) is read as a whole when a plan first needs it,
+    and so is each with `index=False`.
     """
 
     fraction: float = 1 / 3
     classes: Sequence[int] | Mapping[int, float] | None = None
     per_volume: int = 1
     key: str | None = None
+    index: bool = True
 
     def __post_init__(self) -> None:
         _whole("Foreground(per_volume=)", self.per_volume)
@@ -148,13 +151,13 @@ class Foreground:
             raise ConfigError("Foreground(fraction=)", expected="from 0 to 1", got=repr(self.fraction))
 
     def places(self, cohort: Cohort, sizes: Ints, draws: Draws, locality: int) -> Places:
-        """One epoch. Raises `ConfigError` when the samples have no mask."""
+        """One epoch. Raises `ConfigError` when the samples have no mask, `StaleIndexError`."""
         samples = np.repeat(np.arange(len(cohort), dtype=np.int64), self.per_volume)
         made = _scattered(cohort, sizes, draws, samples, locality)
         # the same number in every epoch, give or take one
         count = int(len(samples) * self.fraction + draws.unit(1)[0])
         chosen = np.sort(draws.order(len(samples))[:count])
-        found, at = centres(cohort, self.key, self.classes, samples[chosen], draws)
+        found, at = centres(cohort, self.key, self.classes, samples[chosen], draws, stored=self.index)
         size = sizes[samples[chosen]]
         room = cohort.shapes[samples[chosen]] - size
         starts = np.where(room < 0, made.start[chosen], np.clip(at - size // 2, 0, np.maximum(room, 0)))

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,21 +17,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiobject.backends import backend_for, get_backend
-from radiobject.backends.base import Backend, StoredObject
-from radiobject.errors import CorruptObjectError, DuplicateIdError, MetadataError, RadiObjectError
+from radiobject.backends.base import Backend
+from radiobject.errors import DuplicateIdError, MetadataError, RadiObjectError
 from radiobject.executor import Executor, Progress, progress_bar, run
 from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
-from radiobject.format.exclusive import collection_groups, ensure_group
-from radiobject.format.layout import collection_path, volume_path
-from radiobject.format.meta import row_meta
+from radiobject.format.exclusive import collection_groups
+from radiobject.format.layout import collection_path, index_key, volume_path
 from radiobject.format.rows import column_as, select_rows
-from radiobject.format.schema import LEDGER_SCHEMA, OBJECTS, SUBJECT_SCHEMA
+from radiobject.format.schema import LEDGER_SCHEMA, OBJECT, OBJECTS, SUBJECT_SCHEMA
 from radiobject.format.tables import unify
 from radiobject.format.transaction import Transaction, create_study
 from radiobject.location import Location
 from radiobject.model.study import Study
-from radiobject.storage import Storage, check_key
+from radiobject.model.volume_copy import copy_volume
+from radiobject.storage import Storage
 from radiobject.workers import refuse_other_processes
 from radiobject.writing.frames import to_arrow
 
@@ -140,7 +140,7 @@ def copied_collections(
                 table = part.study.obs(part.collection)
                 rows = table.rows(part.rows().tolist(), table.schema.names)
                 copied: list[dict[str, Any]] = [{} for _ in range(rows.num_rows)]
-                copy = functools.partial(_copy_volume, part, storage, target)
+                copy = functools.partial(copy_volume, part.study, part.collection, storage, target)
                 jobs = _jobs(part, rows, target, path, begun)
                 with closing(run(copy, jobs, executor=executor, workers=workers)) as results:
                     for position, result in results:
@@ -152,7 +152,7 @@ def copied_collections(
                 places |= zip(rows["_path"].to_pylist(), (c["_path"] for c in copied), strict=True)
                 moved.append(_moved(rows, copied))
     except Exception:
-        _remove(begun)
+        _remove(storage, begun)
         raise
     edits = {}
     for part, target, rows in zip(chosen, targets, moved, strict=True):
@@ -170,19 +170,21 @@ def _jobs(
     part: Chosen, rows: pa.Table, target: Backend, path: str, begun: list[tuple[Backend, str]]
 ) -> Iterator[dict[str, Any]]:
     """What a worker must know of each volume, with its new place, which is noted in `begun`."""
-    for job in rows.select(["obs_id", "_path", "_hint", "_volume", "_objects"]).to_pylist():
+    wanted = ("obs_id", "_path", "_hint", "_volume", "_objects", "_foreground")
+    for job in rows.select([c for c in wanted if c in rows.schema.names]).to_pylist():
         obs_id = part.ids.get(job["obs_id"], job["obs_id"])
         new = volume_path(path, obs_id, secrets.token_hex(8), target.suffix)
         begun.append((target, new))
         yield {**job, "new": new}
 
 
-def _remove(volumes: Sequence[tuple[Backend, str]]) -> None:
+def _remove(storage: Storage, volumes: Sequence[tuple[Backend, str]]) -> None:
     """Delete volumes of a copy that failed; what stays is litter, and must not hide why it failed."""
 
     def delete(volume: tuple[Backend, str]) -> None:
         with suppress(RadiObjectError):
             volume[0].delete_volume(volume[1])
+            storage.delete(index_key(volume[1]))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(delete, volumes))
@@ -216,53 +218,12 @@ def _refuse_twice(chosen: Sequence[Chosen]) -> None:
         )
 
 
-def _copy_volume(part: Chosen, storage: Storage, target: Backend, job: dict[str, Any]) -> dict[str, Any]:
-    """One volume at its new place: what its row has to say about that."""
-    new = job["new"]
-    ensure_group(storage, new.rpartition("/")[0])
-    source = part.study.entry(part.collection).backend
-    if source == target.name and job["_objects"]:
-        objects = []
-        for name, data in _sound(part.study, job):
-            storage.write(f"{new}/{name}", data)
-            objects.append(asdict(StoredObject.of(name, data)))
-        return {"_path": new, "_hint": job["_hint"], "_objects": objects}
-    for _ in _sound(part.study, job):
-        pass  # chunks know whether they are whole, but not whose they are
-    handle = part.study.backend(source).open_volume(check_key(job["_path"]), job["_hint"])
-    extras = {name: handle.extra(name) for name in row_meta(job["_volume"]).source.extras}
-    writer = target.create_volume(new, handle.levels, handle.attrs, extras)
-    try:
-        for number, level in enumerate(handle.levels):
-            for box in level.spec.shard_boxes():
-                writer.write(number, box, handle.read(box, number))
-        stored_volume = writer.finish()
-    except BaseException:
-        writer.abort()
-        raise
-    objects = [asdict(o) for o in stored_volume.objects]
-    return {"_path": new, "_hint": stored_volume.hint, "_objects": objects}
-
-
-def _sound(study: Study, job: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each object of a volume; `CorruptObjectError` for others than the committed ones."""
-    origin = study.snapshot.storage
-    for stored in job["_objects"]:
-        key = check_key(f"{job['_path']}/{stored['path']}")
-        data = origin.read(key)
-        if not StoredObject(**stored).matches(data):
-            raise CorruptObjectError(
-                f"{origin.location.uri}/{key}",
-                expected="the bytes that were committed",
-                got="others",
-                hint="Nothing was committed; validate the source.",
-            )
-        yield stored["path"], data
-
-
 def _moved(rows: pa.Table, copied: Sequence[dict[str, Any]]) -> pa.Table:
-    for name, kind in (("_path", pa.string()), ("_hint", pa.string()), ("_objects", OBJECTS)):
+    changed = {"_path": pa.string(), "_hint": pa.string(), "_objects": OBJECTS, "_foreground": OBJECT}
+    for name, kind in changed.items():
         at = rows.schema.get_field_index(name)
+        if at < 0:
+            continue  # of volumes from before there were foreground indexes
         values = pa.array([c[name] for c in copied], kind)
         rows = rows.set_column(at, rows.schema.field(name).with_type(kind), values)
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Unpack
 
@@ -18,6 +18,7 @@ from radiobject.model.context import context_for_new
 from radiobject.model.copying import Chosen, copy_study
 from radiobject.model.creating import CreatedStudy
 from radiobject.model.execution import Execution, How
+from radiobject.model.foreground import index_labels
 from radiobject.model.history import StudyHistory
 from radiobject.model.partners import split_subjects
 from radiobject.model.removal import removal
@@ -160,6 +161,36 @@ class RadiObject(CreatedStudy, StudyHistory):
     def rename_collection(self, old: str, new: str, message: str = "") -> RadiObject:
         """Give a collection another name, in one commit; its volumes keep their ids and their places."""
         return self._change("rename", Edit(renamed_collections={old: new}), message)
+
+    def index_foreground(
+        self,
+        collections: str | Iterable[str] | None = None,
+        *,
+        rebuild: bool = False,
+        executor: Executor = "threads",
+        workers: int | None = None,
+        progress: bool | Progress | None = None,
+        message: str = "",
+    ) -> RadiObject:
+        """Build the foreground index of label volumes that have none, or with `rebuild` of all of them.
+
+        An index says where the values of a volume lie, so that `radiobject.ml.Foreground` reads no masks.
+        Volumes get theirs when they are written; this is for those written before there were indexes, by
+        `WriteConfig(foreground_index=False)`, and for what `StaleIndexError` names. Each volume is read once;
+        every 1,000 volumes are a commit. `collections` are all of kind "label" unless named.
+
+        >>> from radiobject.examples import study
+        >>> radi = study(2, uri="memory://indexed")
+        >>> radi.index_foreground("seg").version, radi.index_foreground("seg", rebuild=True).version
+        (1, 2)
+        """
+        self._refuse_view("index_foreground")
+        done = index_labels(
+            self._study, collections, rebuild=rebuild, message=message,
+            how=Execution(executor, workers, progress),
+        )  # fmt: skip
+        self._set(done, None, None, ())
+        return self
 
     def split(
         self,

@@ -11,6 +11,7 @@ import pyarrow as pa
 from radiobject.backends.base import StoredObject
 from radiobject.errors import IntegrityError
 from radiobject.format.journal import Journal
+from radiobject.format.objects import row_objects
 from radiobject.format.schema import DERIVED_SCHEMA, OBS_SCHEMA
 from radiobject.storage import Storage, check_key
 
@@ -71,9 +72,9 @@ def journaled(storage: Storage, txn_id: str, wanted: Mapping[str, str | None]) -
 
 
 def _intact(storage: Storage, row: dict[str, Any]) -> bool:
-    for stored in row["_objects"]:
+    for key, stored in row_objects(row):
         try:
-            data = storage.read(check_key(f"{row['_path']}/{stored['path']}"))
+            data = storage.read(check_key(key))
         except IntegrityError:
             return False
         if not StoredObject(**stored).matches(data):

@@ -11,11 +11,12 @@ from typing import Any, Protocol
 from radiobject.backends.base import ArraySpec, Backend, StoredVolume, plan_array
 from radiobject.config import WriteConfig
 from radiobject.format.exclusive import ensure_group
-from radiobject.format.layout import geometry_shape, volume_path
+from radiobject.format.layout import geometry_shape, index_key, volume_path
 from radiobject.format.meta import Kind, VolumeMeta, row_text
 from radiobject.format.ome import ome_attributes
 from radiobject.storage import Storage
 from radiobject.writing.compression import settle_shuffle
+from radiobject.writing.foreground import write_index
 from radiobject.writing.loaded import Loaded, with_scaled_dtype
 from radiobject.writing.pyramid import Pyramid
 from radiobject.writing.statistics import Statistics, volume_statistics
@@ -75,6 +76,14 @@ def write_volume(loaded: Loaded, source: Named, target: Target) -> dict[str, Any
     )
     ensure_group(target.storage, path.rpartition("/")[0])
     meta, statistics, spec, stored = store(loaded, path, source.obs_id, target.backend, target.write)
+    objects = [asdict(o) for o in stored.objects]
+    index = None
+    if meta.kind == "label" and target.write.foreground_index:
+        try:
+            index = write_index(loaded.voxels, spec.chunks[-3:], objects, index_key(path), target.storage)
+        except BaseException:
+            target.backend.delete_volume(path)
+            raise
     x, y, z = geometry_shape(spec.shape, spec.dims)
     sizes = dict(zip(spec.dims, spec.shape, strict=True))
     return {
@@ -99,7 +108,8 @@ def write_volume(loaded: Loaded, source: Named, target: Target) -> dict[str, Any
         "_path": path,
         "_hint": stored.hint,
         "_volume": row_text(meta),
-        "_objects": [asdict(o) for o in stored.objects],
+        "_objects": objects,
+        "_foreground": index,
         "_jpeg": _thumbnail(loaded, meta, statistics),
     }
 

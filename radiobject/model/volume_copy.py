@@ -1,0 +1,77 @@
+"""One volume copied to another place, byte for byte or, between backends, value for value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+from radiobject.backends.base import Backend, StoredObject
+from radiobject.errors import CorruptObjectError
+from radiobject.format.exclusive import ensure_group
+from radiobject.format.foreground import fingerprint, read_index
+from radiobject.format.layout import index_key
+from radiobject.format.meta import row_meta
+from radiobject.model.study import Study
+from radiobject.storage import Storage, check_key
+from radiobject.writing.foreground import put_index
+
+__all__ = ["copy_volume"]
+
+
+def copy_volume(
+    study: Study, collection: str, storage: Storage, target: Backend, job: dict[str, Any]
+) -> dict[str, Any]:
+    """One volume at its new place: what its row has to say about that."""
+    new = job["new"]
+    ensure_group(storage, new.rpartition("/")[0])
+    source = study.entry(collection).backend
+    if source == target.name and job["_objects"]:
+        objects = []
+        for name, data in _sound(study, job):
+            storage.write(f"{new}/{name}", data)
+            objects.append(asdict(StoredObject.of(name, data)))
+        return {**_placed(study, storage, job, new, objects), "_hint": job["_hint"]}
+    for _ in _sound(study, job):
+        pass  # chunks know whether they are whole, but not whose they are
+    handle = study.backend(source).open_volume(check_key(job["_path"]), job["_hint"])
+    extras = {name: handle.extra(name) for name in row_meta(job["_volume"]).source.extras}
+    writer = target.create_volume(new, handle.levels, handle.attrs, extras)
+    try:
+        for number, level in enumerate(handle.levels):
+            for box in level.spec.shard_boxes():
+                writer.write(number, box, handle.read(box, number))
+        stored_volume = writer.finish()
+    except BaseException:
+        writer.abort()
+        raise
+    objects = [asdict(o) for o in stored_volume.objects]
+    return {**_placed(study, storage, job, new, objects), "_hint": stored_volume.hint}
+
+
+def _placed(
+    study: Study, storage: Storage, job: dict[str, Any], new: str, objects: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What the row says of the copy's place; a foreground index comes along, as one of the copy's objects."""
+    found: dict[str, Any] = {"_path": new, "_objects": objects, "_foreground": None}
+    if job.get("_foreground") is not None:
+        index = read_index(study.snapshot.storage, job["_foreground"], job["_objects"])
+        moved = replace(index, of=fingerprint(objects))
+        found["_foreground"] = put_index(moved, index_key(new), storage)
+    return found
+
+
+def _sound(study: Study, job: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each object of a volume; `CorruptObjectError` for others than the committed ones."""
+    origin = study.snapshot.storage
+    for stored in job["_objects"]:
+        key = check_key(f"{job['_path']}/{stored['path']}")
+        data = origin.read(key)
+        if not StoredObject(**stored).matches(data):
+            raise CorruptObjectError(
+                f"{origin.location.uri}/{key}",
+                expected="the bytes that were committed",
+                got="others",
+                hint="Nothing was committed; validate the source.",
+            )
+        yield stored["path"], data
