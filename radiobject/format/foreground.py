@@ -121,19 +121,19 @@ class ForegroundIndex:
                 raise ValueError("blocks that do not hold as many voxels as there are")
 
 
-def fingerprint(objects: Iterable[Mapping[str, Any]]) -> str:
-    """A digest (64 hex digits) of a volume's objects as its row tells them: path, size and checksums.
+def fingerprint(volume: str, objects: Iterable[Mapping[str, Any]]) -> str:
+    """A digest (64 hex digits) of a volume as its row tells it: its path, and its objects with checksums.
 
-    The same voxels on another backend, or otherwise compressed, have another one.
+    The same voxels at another place, on another backend, or otherwise compressed, have another one.
     """
     stored = sorted((o["path"], o["bytes"], o["crc32c"], (o.get("digest") or b"").hex()) for o in objects)
-    return hashlib.sha256(json.dumps(stored).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([volume, stored]).encode()).hexdigest()
 
 
 def read_index(
-    storage: Storage, stated: Mapping[str, Any], objects: Iterable[Mapping[str, Any]]
+    storage: Storage, stated: Mapping[str, Any], volume: str, objects: Iterable[Mapping[str, Any]]
 ) -> ForegroundIndex:
-    """The index that a row names, for the volume of these objects.
+    """The index that a row names (`stated`), for its volume at a path, of these objects.
 
     Raises `MissingObjectError`, `CorruptObjectError` for other bytes than were committed, and
     `StaleIndexError` for one that was made from other voxels.
@@ -149,7 +149,7 @@ def read_index(
             hint="Build it again: radi.index_foreground(rebuild=True).",
         )  # fmt: skip
     found = ForegroundIndex.from_buffer(data, where)
-    if found.of != (now := fingerprint(objects)):
+    if found.of != (now := fingerprint(volume, objects)):
         raise StaleIndexError(
             where, expected=f"an index of this volume ({now[:12]})",
             got=f"one of other voxels ({found.of[:12]})",

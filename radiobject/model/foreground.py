@@ -33,8 +33,8 @@ def stored_index(study: Study, collection: str, position: int) -> ForegroundInde
 
     Raises `MissingObjectError`, `CorruptObjectError`, and `StaleIndexError` for one of other voxels.
     """
-    stated, objects = study.obs(collection).record(position, ("_foreground", "_objects"))
-    return None if stated is None else read_index(study.snapshot.storage, stated, objects)
+    stated, path, objects = study.obs(collection).record(position, ("_foreground", "_path", "_objects"))
+    return None if stated is None else read_index(study.snapshot.storage, stated, path, objects)
 
 
 def index_labels(
@@ -102,5 +102,5 @@ def _indexed(study: Study, name: str, position: int) -> dict[str, Any]:
     handle = study.volume(name, position)._handle
     voxels = handle.read(handle.spec.box)
     key = index_key(path, secrets.token_hex(8))
-    stated = write_index(voxels, handle.spec.chunks[-3:], objects, key, study.snapshot.storage)
+    stated = write_index(voxels, handle.spec.chunks[-3:], path, objects, key, study.snapshot.storage)
     return {"obs_id": obs_id, "_foreground": stated}

@@ -55,8 +55,8 @@ def _placed(
     """What the row says of the copy's place; a foreground index comes along, as one of the copy's objects."""
     found: dict[str, Any] = {"_path": new, "_objects": objects, "_foreground": None}
     if job.get("_foreground") is not None:
-        index = read_index(study.snapshot.storage, job["_foreground"], job["_objects"])
-        moved = replace(index, of=fingerprint(objects))
+        index = read_index(study.snapshot.storage, job["_foreground"], job["_path"], job["_objects"])
+        moved = replace(index, of=fingerprint(new, objects))
         found["_foreground"] = put_index(moved, index_key(new), storage)
     return found
 

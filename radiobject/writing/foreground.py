@@ -83,13 +83,18 @@ def index_voxels(
 
 
 def write_index(
-    voxels: Array, block: Sequence[int], objects: Sequence[Mapping[str, Any]], key: str, storage: Storage
+    voxels: Array,
+    block: Sequence[int],
+    volume: str,
+    objects: Sequence[Mapping[str, Any]],
+    key: str,
+    storage: Storage,
 ) -> dict[str, Any] | None:
-    """Write the index of a volume of these objects, and return its row's `_foreground`; None without one.
+    """Write the index of the volume at a path, and return its row's `_foreground`; None without one.
 
     The object at `key` is no part of the study before a commit names it.
     """
-    made = index_voxels(voxels, block, fingerprint(objects))
+    made = index_voxels(voxels, block, fingerprint(volume, objects))
     return None if made is None else put_index(made, key, storage)
 
 

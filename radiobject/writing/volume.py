@@ -80,7 +80,9 @@ def write_volume(loaded: Loaded, source: Named, target: Target) -> dict[str, Any
     index = None
     if meta.kind == "label" and target.write.foreground_index:
         try:
-            index = write_index(loaded.voxels, spec.chunks[-3:], objects, index_key(path), target.storage)
+            index = write_index(
+                loaded.voxels, spec.chunks[-3:], path, objects, index_key(path), target.storage
+            )
         except BaseException:
             target.backend.delete_volume(path)
             raise

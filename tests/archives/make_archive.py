@@ -9,6 +9,7 @@ Run once for a new format version, or for something new in one, never again for 
     python tests/archives/make_archive.py tests/archives/v1.0-purged
     PYTHONPATH=. python tests/archives/make_archive.py tests/archives/v1.0-dicom
     python tests/archives/make_archive.py tests/archives/v1.0-bids
+    python tests/archives/make_archive.py tests/archives/v1.0-foreground
 
 That on TileDB was made with tiledb 0.33.0, the oldest that the package takes. It writes `study.tar.xz` and
 `expected.json` (for each volume: shape, dtype, affine, SHA-256 of its voxels in C order x, y, z[, t][, c],
@@ -34,6 +35,7 @@ from radiobject import RadiObject
 from radiobject.backends.base import DTYPES
 from radiobject.config import TileConfig, WriteConfig
 from radiobject.format.meta import FORMAT
+from radiobject.model.foreground import stored_index
 
 __all__ = ["digest", "main", "read"]
 
@@ -73,6 +75,15 @@ def read(radi: RadiObject) -> dict[str, Any]:
                     }
                     for level in volume.levels[1:]
                 ]
+            row = collection.obs_ids.index(volume.obs_id)
+            if (index := stored_index(collection._study, name, int(collection._rows()[row]))) is not None:
+                volumes[volume.obs_id]["foreground"] = {
+                    "values": index.values.tolist(),
+                    "voxels": index.counts.tolist(),
+                    "block": list(index.block),
+                    "blocks": [[b.tolist(), n.tolist()] for b, n in index.blocks],
+                    "places": [places.tolist() for places in index.places],
+                }
             if "parent_obs_id" in volume.metadata:
                 keys = ("parent_obs_id", "parent_version", "parent_function", "level")
                 volumes[volume.obs_id]["derived"] = [volume.metadata[k] for k in keys]
@@ -255,7 +266,21 @@ def _write_bids(folder: Path) -> RadiObject:
     return RadiObject.from_bids(folder / "study", folder / "bids", progress=False, message="archive")
 
 
+def _write_foreground(folder: Path) -> RadiObject:
+    """Label volumes with an index written beside them, and one whose index a later version names."""
+    parts, series = _ramp("u1", 9, 8, 7) // 90, _ramp("i2", 4, 5, 6, 2) % 3 - 1
+    radi = RadiObject.from_niftis(
+        folder / "study", {"seg": [((parts, _TILT), "a"), ((series, _TILT), "b")]}, labels=["seg"],
+        axis4="time", write=WriteConfig(tile=TileConfig(chunks=(4, 4, 4), shards=(8, 4, 4))),
+        progress=False, message="archive",
+    )  # fmt: skip
+    later = {"seg": [((parts[::-1], _TILT), "c")]}
+    radi.append(later, {"obs_subject_id": ["c"]}, write=WriteConfig(foreground_index=False), progress=False)
+    return radi.index_foreground(progress=False)
+
+
 _WRITERS = {
+    "v1.0-foreground": _write_foreground,
     "v1.0-bids": _write_bids,
     "v1.0-dicom": _write_dicom,
     "v1.0": _write,

@@ -53,6 +53,7 @@ def test_there_is_an_archive_of_each_format() -> None:
         "v1.0-bids",
         "v1.0-derived",
         "v1.0-dicom",
+        "v1.0-foreground",
         "v1.0-purged",
         "v1.0-pyramid",
         "v1.0-tiledb",

@@ -178,11 +178,11 @@ def test_damaged_bytes_are_an_error_of_ours_or_an_index(at: int, flip: int, cut:
 def test_a_fingerprint_tells_objects_apart_and_not_their_order() -> None:
     one = {"path": "0/c/0", "bytes": 5, "crc32c": 7, "digest": b"0" * 16}
     two = {"path": "zarr.json", "bytes": 9, "crc32c": 1, "digest": None}
-    assert fingerprint([one, two]) == fingerprint([two, one])
+    assert fingerprint("a", [one, two]) == fingerprint("a", [two, one]) != fingerprint("b", [one, two])
     different = [
         {**one, "bytes": 6},
         {**one, "crc32c": 8},
         {**one, "digest": b"1" * 16},
         {**one, "path": "1"},
     ]
-    assert len({fingerprint([a, two]) for a in (one, *different)}) == 5
+    assert len({fingerprint("a", [other, two]) for other in (one, *different)}) == 5
