@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from radiobject import RadiObject, measure
+from radiobject import RadiObject
 from radiobject.errors import ConfigError, MetadataError, UnknownIdError
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.plan import PatchPlan
@@ -172,15 +172,6 @@ def test_voxels_of_a_class_are_equally_likely(small: Cohort) -> None:
     assert set(starts) == set(expected)
     share = [starts[at] for at in expected], [expected[at] / 36 * 4000 for at in expected]
     assert chisquare(*share).pvalue > 1e-3
-
-
-def test_masks_are_read_once_and_only_those_needed(small: Cohort) -> None:
-    plan = PatchPlan(small.spec, small, Foreground(1.0, per_volume=3))
-    with measure() as cost:
-        list(plan)
-        plan.set_epoch(1)
-        list(plan)
-    assert cost["volumes_opened"] == 4
 
 
 def test_a_volume_without_the_class_gets_uniform_patches(small: Cohort) -> None:

@@ -1,0 +1,182 @@
+"""Foreground by index: no mask is read, and patches lie as if it were."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from radiobject import RadiObject, WriteConfig, measure
+from radiobject.errors import ConfigError, CorruptObjectError
+from radiobject.ml.cohort import Cohort
+from radiobject.ml.draws import Draws
+from radiobject.ml.foreground import centres, voxels_of
+from radiobject.ml.plan import PatchPlan
+from radiobject.ml.reading import read_sample
+from radiobject.ml.sampling import Foreground
+from radiobject.ml.spec import SampleSpec
+from tests.conftest import as_sources
+from tests.ml.ground import SHAPES, affine_of, make_study, mask_of
+
+
+@pytest.fixture
+def cohort(coded_study: RadiObject) -> Cohort:
+    return Cohort.of(SampleSpec("CT", "seg", patch_size=3), coded_study)
+
+
+@pytest.fixture(scope="module")
+def without(tmp_path_factory: pytest.TempPathFactory) -> RadiObject:
+    return make_study(tmp_path_factory.mktemp("plain"), write=WriteConfig(foreground_index=False))
+
+
+def places(plan: PatchPlan, epochs: int = 2) -> list[Any]:
+    found = []
+    for epoch in range(epochs):
+        plan.set_epoch(epoch)
+        found += [(r.sample, r.start, r.seed) for r in plan]
+    return found
+
+
+def test_no_mask_is_read_and_each_index_once(cohort: Cohort) -> None:
+    plan = PatchPlan(cohort.spec, cohort, Foreground(1.0, per_volume=3))
+    with measure() as cost:
+        places(plan)
+    assert (cost["volumes_opened"], cost["bytes_decoded"], cost["bytes_used"]) == (0, 0, 0)
+    assert cost["indexes_opened"] == 4
+    assert 0 < cost["bytes_read"] < 100_000
+
+
+def test_masks_without_an_index_are_read_once(without: RadiObject) -> None:
+    cohort = Cohort.of(SampleSpec("CT", "seg", patch_size=3), without)
+    plan = PatchPlan(cohort.spec, cohort, Foreground(1.0, per_volume=3))
+    with measure() as cost:
+        places(plan)
+    assert (cost["volumes_opened"], cost["indexes_opened"]) == (4, 0)
+
+
+def test_patches_lie_where_the_voxels_would_put_them(coded_study: RadiObject, without: RadiObject) -> None:
+    spec = SampleSpec("CT", "seg", patch_size=3)
+    sampling = Foreground(0.5, {1: 1.0, 3: 2.0}, per_volume=20)
+    by_index = places(PatchPlan(spec, coded_study, sampling, seed=4))
+    assert places(PatchPlan(spec, without, sampling, seed=4)) == by_index
+    voxels = Foreground(0.5, {1: 1.0, 3: 2.0}, per_volume=20, index=False)
+    plan = PatchPlan(spec, coded_study, voxels, seed=4)
+    with measure() as cost:
+        assert places(plan) == by_index
+    assert (cost["volumes_opened"], cost["indexes_opened"]) == (4, 0)
+
+
+@pytest.mark.parametrize("axcodes", [None, "RAS", "LPI", "SAR"])
+def test_turned_volumes_are_hit_exactly(coded_study: RadiObject, axcodes: str | None) -> None:
+    cohort = Cohort.of(SampleSpec("CT", "seg", patch_size=1, axcodes=axcodes), coded_study)
+    plan = PatchPlan(cohort.spec, cohort, Foreground(1.0, [3], per_volume=2))
+    assert {int(read_sample(cohort, r)["label"].item()) for r in plan} == {3}
+    for sample in range(len(cohort)):
+        found = voxels_of(cohort, None, sample)
+        whole = cohort.volume(sample, 1).to_numpy()
+        for value, at in zip(found.values.tolist(), found.places, strict=True):
+            assert sorted(at.tolist()) == np.flatnonzero(whole.T.reshape(-1) == value).tolist()
+
+
+@pytest.mark.parametrize("spacing", [0.7, 1.0, (0.5, 1.5, 2.0)])
+def test_resampled_volumes_are_hit_within_a_voxel(coded_study: RadiObject, spacing: Any) -> None:
+    spec = SampleSpec("CT", "seg", patch_size=5, spacing=spacing)
+    cohort = Cohort.of(spec, coded_study)
+    plan = PatchPlan(spec, cohort, Foreground(1.0, [1], per_volume=8))
+    hits = [bool((read_sample(cohort, r)["label"] == 1).any()) for r in plan]
+    assert all(hits)
+    samples = np.repeat(np.arange(4), 10)
+    found, at = centres(cohort, None, [3], samples, Draws(1))
+    assert found.all()
+    for sample, voxel in zip(samples.tolist(), at, strict=True):
+        name = list(SHAPES)[sample]
+        target = (affine_of(list(SHAPES).index(name)) @ (1, 2, 3, 1))[:3]
+        mm = cohort.affines[sample][:3, :3] @ voxel + cohort.affines[sample][:3, 3]
+        reach = cohort.affines[sample][:3, :3] @ np.full(3, 0.5)
+        assert np.linalg.norm(mm - target) <= np.abs(reach).sum() + 1e-6
+
+
+def test_a_class_that_lies_outside_of_the_grid_is_passed_over(tmp_path: Path) -> None:
+    far = np.zeros((12, 6, 6), "u1")
+    far[1, 1, 1], far[11, 5, 5] = 1, 2
+    images = {"CT": {"a": (np.zeros((6, 6, 6), "i2"), np.eye(4))}, "seg": {"a": (far, np.eye(4))}}
+    radi = RadiObject.from_niftis(tmp_path / "s", as_sources(images), labels=["seg"], progress=False)
+    cohort = Cohort.of(SampleSpec("CT", "seg", patch_size=1, grid="first"), radi)
+    found, at = centres(cohort, None, None, np.zeros(20, np.int64), Draws(0))
+    assert found.all()
+    assert {tuple(v) for v in at.tolist()} == {(1, 1, 1)}
+    assert not centres(cohort, None, [2], np.zeros(3, np.int64), Draws(0))[0].any()
+    assert voxels_of(cohort, None, 0).values.tolist() == [0, 1]
+
+
+def test_several_masks_of_one_key_count_by_their_voxels(tmp_path: Path) -> None:
+    def part(rows: slice) -> npt.NDArray[np.uint8]:
+        made = np.zeros((10, 10, 10), "u1")
+        made[rows, 3, 3:6] = 1
+        return made
+
+    images = {"CT": {"a": (np.zeros((10, 10, 10), "i2"), None)}}
+    images |= {"one": {"a": (part(slice(0, 1)), None)}, "two": {"a": (part(slice(1, 10)), None)}}
+    labels = ["one", "two"]
+    radi = RadiObject.from_niftis(tmp_path / "s", as_sources(images), labels=labels, progress=False)
+    cohort = Cohort.of(SampleSpec("CT", {"label": labels}, patch_size=1), radi)
+    _, at = centres(cohort, None, None, np.zeros(2000, np.int64), Draws(0))
+    share = np.mean(at[:, 0] == 0)
+    assert 0.07 < share < 0.13
+    assert Counter(at[:, 1].tolist()) == {3: 2000}
+    assert [len(p) for p in voxels_of(cohort, "label", 0).places] == [1970, 30]
+
+
+def test_classes_of_any_size_come_as_often_as_asked(tmp_path: Path) -> None:
+    mask = np.zeros((40, 40, 40), "u1")
+    mask[:20], mask[30:33, 30:33, 30:33], mask[35, 5, 5] = 1, 2, 5
+    images = {"CT": {"a": (np.zeros(mask.shape, "i2"), None)}, "seg": {"a": (mask, None)}}
+    radi = RadiObject.from_niftis(tmp_path / "s", as_sources(images), labels=["seg"], progress=False)
+    spec = SampleSpec("CT", "seg", patch_size=1)
+    plan = PatchPlan(spec, radi, Foreground(0.6, {1: 1, 2: 1, 5: 2}, per_volume=3000), seed=3)
+    with measure() as cost:
+        starts = [request.start for request in plan]
+    assert cost["volumes_opened"] == 0
+    values = Counter(int(mask[start]) for start in starts)
+    # the other 40 % are uniform: half of these in class 1
+    for value, share in ((1, 0.15 + 0.2), (2, 0.15), (5, 0.3)):
+        assert values[value] / 3000 == pytest.approx(share, abs=0.03)
+
+
+def test_a_damaged_index_stops_the_plan_unless_masks_are_read(tmp_path: Path) -> None:
+    radi = make_study(tmp_path)
+    path = next((Path(radi.uri) / "indexes" / "seg").iterdir())
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    spec = SampleSpec("CT", "seg", patch_size=3)
+    with pytest.raises(CorruptObjectError, match="rebuild=True"):
+        len(PatchPlan(spec, radi, Foreground(1.0)))
+    assert len(PatchPlan(spec, radi, Foreground(1.0, index=False))) == 4
+
+
+def test_images_serve_as_masks_where_they_hold_integers(tmp_path: Path) -> None:
+    soft = np.zeros((6, 6, 6), "f4")
+    soft[2, 3, 4] = 1
+    images = {"CT": {"a": (np.zeros((6, 6, 6), "i2"), None)}, "part": {"a": (soft, None)}}
+    radi = RadiObject.from_niftis(tmp_path / "s", as_sources(images), labels=[], progress=False)
+    cohort = Cohort.of(SampleSpec("CT", "part", patch_size=1), radi)
+    assert centres(cohort, None, [1], np.zeros(1, np.int64), Draws(0))[1].tolist() == [[2, 3, 4]]
+    soft[0, 0, 0] = 0.5
+    radi.append({"part": [((soft, None), "a")]}, on_conflict="replace", progress=False)
+    with pytest.raises(ConfigError, match="integers"):
+        centres(Cohort.of(cohort.spec, radi), None, [1], np.zeros(1, np.int64), Draws(0))
+
+
+def test_indexes_stay_behind_when_a_cohort_travels(cohort: Cohort) -> None:
+    before = pickle.dumps(cohort)
+    expected = voxels_of(cohort, "label", 1)
+    assert pickle.dumps(cohort) == before
+    other = pickle.loads(before)
+    found = voxels_of(other, "label", 1)
+    assert found.values.tolist() == expected.values.tolist() == [0, 1, 3]
+    assert np.unravel_index(found.places[2][0], SHAPES["b"][::-1]) == (3, 2, 1)
+    assert int(mask_of(SHAPES["b"])[1, 2, 3]) == 3
