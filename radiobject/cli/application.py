@@ -12,6 +12,7 @@ from radiobject.cli.diff import diff
 from radiobject.cli.export import export
 from radiobject.cli.history import history, pin, restore, tag
 from radiobject.cli.import_upstream import import_upstream
+from radiobject.cli.index import index
 from radiobject.cli.info import info
 from radiobject.cli.ingest import ingest
 from radiobject.cli.removing import cleanup, purge
@@ -34,7 +35,7 @@ def application() -> typer.Typer:
     app.callback()(_common)
     commands = (
         ingest, import_upstream, copy, info, validate, report, export, view,
-        history, diff, tag, restore, pin, cleanup, purge, demo,
+        history, diff, tag, restore, pin, index, cleanup, purge, demo,
     )  # fmt: skip
     for command in commands:
         app.command(no_args_is_help=command is not demo)(command)
