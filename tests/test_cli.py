@@ -292,7 +292,7 @@ def test_an_unknown_backend_is_told_with_those_there_are(
 
 
 @pytest.mark.parametrize(
-    "command", ["ingest", "copy", "info", "validate", "report", "export", "view", "demo"]
+    "command", ["ingest", "copy", "info", "validate", "report", "export", "view", "index", "demo"]
 )
 def test_help_has_an_example(cli: Callable[..., Outcome], command: str) -> None:
     shown = cli(command, "--help")

@@ -24,7 +24,7 @@ from radiobject.writing.foreground import PLACES, index_voxels
 if TYPE_CHECKING:
     from radiobject.ml.cohort import Cohort
 
-__all__ = ["ClassVoxels", "Indexes", "centres", "voxels_of"]
+__all__ = ["ClassVoxels", "Indexes", "centres", "holding", "voxels_of"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -152,6 +152,26 @@ def voxels_of(cohort: Cohort, key: str | None, sample: int) -> ClassVoxels:
     return ClassVoxels(np.array(values, dtype=np.int64), tuple(places))
 
 
+def holding(
+    cohort: Cohort,
+    key: str | None,
+    classes: Sequence[int] | None,
+    sample: int,
+    starts: Ints,
+    size: Ints,
+) -> npt.NDArray[np.bool_]:
+    """Which patches (starts (n, 3), size (3,), voxels x, y, z) may hold a voxel of a class; from indexes.
+
+    Those that are not among them surely hold none: a patch counts when it touches a block that does.
+    """
+    found = np.zeros(len(starts), dtype=bool)
+    for mask in _masks(cohort, _mask_key(cohort, key), sample, stored=True):
+        low, high = mask.boxes(classes)
+        for first, last in zip(low, high, strict=True):
+            found |= ((starts < last) & (starts + size > first)).all(axis=1)
+    return found
+
+
 class _Mask:
     """One volume of a sample's mask: its index, and the way from its grid to the sample's."""
 
@@ -169,6 +189,27 @@ class _Mask:
         place = int(np.searchsorted(self.index.values, value))
         held = place < len(self.index.values) and self.index.values[place] == value
         return int(self.index.counts[place]) if held else 0
+
+    def boxes(self, classes: Sequence[int] | None) -> tuple[Ints, Ints]:
+        """The blocks that hold one of the classes, on the sample's grid: (n, 3) x, y, z, from and up to."""
+        index = self.index
+        wanted = index.values != 0 if classes is None else np.isin(index.values, np.asarray(list(classes)))
+        numbers = [index.blocks[n][0] for n in np.flatnonzero(wanted)]
+        held = np.unique(np.concatenate(numbers)) if numbers else np.empty(0, np.int64)
+        grid = [-(-n // b) for n, b in zip(index.shape, index.block, strict=True)]
+        corner = np.stack(np.unravel_index(held.astype(np.int64), grid), axis=-1) * index.block
+        low, high = corner[:, ::-1], np.minimum(corner + index.block, index.shape)[:, ::-1]
+        if self._turn is None:
+            return low, high
+        # the outer faces of the voxels, so that a resampled voxel within a block is within its box
+        ends = np.stack([low, high], axis=1) - 0.5
+        corners = np.stack(
+            [ends[:, c, (0, 1, 2)] for c in np.ndindex(2, 2, 2)], axis=1
+        ) @ self._turn[:3, :3].T + self._turn[:3, 3]  # fmt: skip
+        return (
+            np.floor(corners.min(axis=1)).astype(np.int64),
+            np.ceil(corners.max(axis=1)).astype(np.int64) + 1,
+        )
 
     def voxels(self, value: int, one: float | None = None) -> Ints:
         """The known voxels of a value on the sample's grid, x, y, z (n, 3); `one` in [0, 1) picks one.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from radiobject.errors import ConfigError, MetadataError
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.draws import Draws
-from radiobject.ml.foreground import centres
+from radiobject.ml.foreground import centres, holding
 
 __all__ = ["Foreground", "Grid", "Places", "Sampling", "Uniform", "Weighted"]
 
@@ -103,12 +103,23 @@ class Grid:
     """Every volume covered by patches that overlap by at least `overlap` voxels (one number or x, y, z).
 
     Patches lie evenly; the first begins at 0 and the last ends with the volume. Nothing is drawn.
+
+    `containing` leaves out patches that surely hold no voxel of these values of the first mask, as its
+    foreground index tells: whole blocks count, so that a patch that stays may still have none.
     """
 
     overlap: int | tuple[int, int, int] = 0
+    containing: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.containing is not None:
+            object.__setattr__(self, "containing", tuple(int(value) for value in self.containing))
 
     def places(self, cohort: Cohort, sizes: Ints, draws: Draws, locality: int) -> Places:
-        """Volume by volume, x slowest. Raises `ConfigError` for an overlap that leaves no step."""
+        """Volume by volume, x slowest.
+
+        Raises `ConfigError` for an overlap that leaves no step, and for `containing` without a mask.
+        """
         overlap = np.broadcast_to(np.asarray(self.overlap, dtype=np.int64), (3,))
         if (overlap < 0).any() or (overlap >= np.maximum(sizes.min(axis=0), 1)).any():
             raise ConfigError(
@@ -119,10 +130,12 @@ class Grid:
         for number, (shape, size) in enumerate(zip(cohort.shapes.tolist(), sizes.tolist(), strict=True)):
             axes = [_steps(n, p, o) for n, p, o in zip(shape, size, overlap.tolist(), strict=True)]
             places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+            if self.containing is not None:
+                places = places[holding(cohort, None, self.containing, number, places, np.array(size))]
             starts.append(places)
             samples.append(np.full(len(places), number, dtype=np.int64))
             visits.append(np.arange(len(places)) // locality + seen)
-            seen = int(visits[-1][-1]) + 1
+            seen += -(-len(places) // locality)
         return Places(np.concatenate(samples), np.concatenate(starts), np.concatenate(visits))
 
 

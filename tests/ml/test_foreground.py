@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from radiobject import RadiObject, WriteConfig, measure
+from radiobject import RadiObject, TileConfig, WriteConfig, measure
 from radiobject.errors import ConfigError, CorruptObjectError
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.draws import Draws
 from radiobject.ml.foreground import centres, voxels_of
 from radiobject.ml.plan import PatchPlan
 from radiobject.ml.reading import read_sample
-from radiobject.ml.sampling import Foreground
+from radiobject.ml.sampling import Foreground, Grid
 from radiobject.ml.spec import SampleSpec
 from tests.conftest import as_sources
 from tests.ml.ground import SHAPES, affine_of, make_study, mask_of
@@ -180,3 +180,20 @@ def test_indexes_stay_behind_when_a_cohort_travels(cohort: Cohort) -> None:
     assert found.values.tolist() == expected.values.tolist() == [0, 1, 3]
     assert np.unravel_index(found.places[2][0], SHAPES["b"][::-1]) == (3, 2, 1)
     assert int(mask_of(SHAPES["b"])[1, 2, 3]) == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"axcodes": "LSA"}, {"spacing": 0.8}])
+def test_a_grid_leaves_out_patches_without_a_class_and_no_other(tmp_path: Path, options: Any) -> None:
+    radi = make_study(tmp_path, write=WriteConfig(tile=TileConfig(chunks=(4, 4, 4), shards=(8, 8, 8))))
+    spec = SampleSpec("CT", "seg", patch_size=3, **options)
+    whole = PatchPlan(spec, radi, Grid(1), shuffle=False)
+    some = PatchPlan(spec, radi, Grid(1, containing=[3]), shuffle=False)
+    with measure() as cost:
+        kept = {(r.sample, r.start) for r in some}
+    assert cost["volumes_opened"] == 0
+    hold = {(r.sample, r.start) for r in whole if (read_sample(whole.cohort, r)["label"] == 3).any()}
+    assert hold <= kept < {(r.sample, r.start) for r in whole}
+    assert len(kept) <= len(whole) / 2
+    assert len(PatchPlan(spec, radi, Grid(1, containing=[77]), shuffle=False)) == 0
+    with pytest.raises(ConfigError, match="masks="):
+        len(PatchPlan(SampleSpec("CT", patch_size=3), radi, Grid(containing=[3])))
