@@ -56,7 +56,7 @@ _BY_KEY = {key: (column, kind) for column, (key, kind) in COLUMNS.items()}
 def columns_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Columns for the keys of a sidecar: those of `COLUMNS` typed, all others as JSON text in `sidecar`.
 
-    A value that is not of its column's type, such as a list of flip angles, is kept in `sidecar` too.
+    A value that its column's type does not hold, such as a list of flip angles, is kept in `sidecar` too.
 
     >>> columns_of({"EchoTime": 0.03, "FlipAngle": [2, 10], "TaskName": "rest", "Instructions": "none"})
     {'echo_time': 0.03, 'task_name': 'rest', 'sidecar': '{"FlipAngle": [2, 10], "Instructions": "none"}'}
@@ -77,7 +77,8 @@ def columns_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def _fits(value: Any, kind: type) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float if kind is float else kind):
         return False
-    return not isinstance(value, int) or abs(value) < _INT64
+    # a float holds whole numbers of up to 53 bits
+    return not isinstance(value, int) or (abs(value) < _INT64 and kind(value) == value)
 
 
 def metadata_of(row: Mapping[str, Any]) -> dict[str, Any]:
