@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from radiobject.ml.scratch import Scratch
     from radiobject.ml.settings import CacheStrategy, DatasetConfig, LoadingMode
     from radiobject.ml.spec import SampleSpec
+    from radiobject.ml.torchio import VolumeCollectionSubjectsDataset
     from radiobject.ml.transforms import Compose
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "SegmentationDataset",
     "Uniform",
     "VolumeCollectionDataset",
+    "VolumeCollectionSubjectsDataset",
     "Weighted",
     "create_distributed_dataloader",
     "create_inference_dataloader",
@@ -70,6 +72,7 @@ _ROOMS = {
     "SegmentationDataset": "datasets",
     "Uniform": "sampling",
     "VolumeCollectionDataset": "datasets",
+    "VolumeCollectionSubjectsDataset": "torchio",
     "Weighted": "sampling",
     "create_distributed_dataloader": "distributed",
     "set_epoch": "distributed",

@@ -15,7 +15,7 @@ from radiobject.ml.cohort import Cohort
 from radiobject.ml.plan import Request
 from radiobject.model.volume import Volume
 
-__all__ = ["Blocks", "part_of", "put", "read_blocks", "within"]
+__all__ = ["Blocks", "part_of", "put", "read_blocks", "read_frames", "within"]
 
 
 class Blocks(NamedTuple):
@@ -43,11 +43,13 @@ def read_blocks(cohort: Cohort, sample: int, box: Box) -> Blocks:
     """The box of each of a sample's volumes, in one read each."""
     if box.size == 0:
         return Blocks(box, ())
-    return Blocks(box, tuple([_read(cohort.volume(sample, n), box) for n in range(len(cohort.streams))]))
+    return Blocks(
+        box, tuple([read_frames(cohort.volume(sample, n), box) for n in range(len(cohort.streams))])
+    )
 
 
-def _read(volume: Volume, box: Box) -> npt.NDArray[Any]:
-    """(frames, z, y, x), scaled; of a cache's memory a view, which is copied once and not twice."""
+def read_frames(volume: Volume, box: Box) -> npt.NDArray[Any]:
+    """A box of a volume, (frames, z, y, x), scaled; of a cache's memory a view, copied once and not twice."""
     handle, scaling, block = volume._handle, volume._scaling, None
     if isinstance(handle, CachedHandle) and volume._region is None:
         lead = handle.spec.shape[:-3]

@@ -33,8 +33,8 @@ class PlanDataset(Dataset[dict[str, Any]]):
     """The samples of a plan. `dataset[i]` is the plan's i-th request, `dataset[request]` any request.
 
     A sample is a dict: tensors (C, X, Y, Z), of slices (C, H, W), under the spec's keys, the targets, and
-    what `radiobject.ml.reading.sample_facts` lists. `transform` takes and returns such a dict; its random
-    numbers follow from the request's seed.
+    what `radiobject.ml.reading.sample_facts` lists. `transform` takes and returns such a dict, or returns a
+    list of them, which is then what the dataset gives; its random numbers follow from the request's seed.
 
     It pickles as places and numbers, and opens nothing before the first sample is read.
     """
@@ -46,15 +46,15 @@ class PlanDataset(Dataset[dict[str, Any]]):
         """Samples in an epoch."""
         return len(self.plan)
 
-    def __getitem__(self, item: int | Request) -> dict[str, Any]:
+    def __getitem__(self, item: int | Request) -> Any:
         """One sample. Raises `IndexingError` beyond the epoch, `TransformError`, and what reading raises."""
         request = item if isinstance(item, Request) else self.plan[_index(item, len(self))]
         sample = read_sample(self.plan.cohort, request)
         for key in self.plan.cohort.dtypes:
             sample[key] = torch.from_numpy(sample[key])
-        return transformed(self.transform, sample)
+        return transformed(self.transform, sample, self.plan.spec.images, self.plan.spec.masks)
 
-    def __getitems__(self, items: Sequence[int | Request]) -> list[dict[str, Any]]:
+    def __getitems__(self, items: Sequence[int | Request]) -> list[Any]:
         """The samples of a batch; those of one volume are read one after another, whatever their order."""
         order = sorted(range(len(items)), key=lambda n: _place(items[n]))
         found = {n: self[items[n]] for n in order}

@@ -20,7 +20,7 @@ from radiobject.ml.blocks import Blocks, put, read_blocks, within
 from radiobject.ml.buffers import BufferPool
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.plan import Request
-from radiobject.ml.reading import in_user_order, sample_facts, sample_shape
+from radiobject.ml.reading import in_user_order, patch_affines, sample_facts, sample_shape
 from radiobject.ml.report import COPY, READ, TRANSFORM, Tally
 from radiobject.ml.transforms import Transform, transformed
 from radiobject.ml.visits import Visit
@@ -37,7 +37,7 @@ class Recipe:
     cohort: Cohort
     memory: BufferPool
     transform: Transform | None
-    collate: Callable[[Sequence[Batch]], Batch] | None
+    collate: Callable[[Sequence[Any]], Batch] | None
     cores: int | None
     """Threads that an engine may decode with, which counts the cores of the machine and not of this process.
 
@@ -55,7 +55,7 @@ class Filling:
         self.requests = requests
         self.visits: list[Visit | None] = [None] * len(requests)
         self._recipe, self._tally = recipe, tally
-        self._samples: list[Batch] = [{} for _ in requests]
+        self._samples: list[Batch | list[Batch]] = [{} for _ in requests]
         self._taken = [0] * len(requests)
         self._buffers: list[dict[str, npt.NDArray[Any]]] = []
         self._tensors: Batch = {}
@@ -136,7 +136,9 @@ class Filling:
                 if recipe.collate is not None:
                     buffers, self._buffers[place] = self._buffers[place], {}
                     voxels = {key: torch.from_numpy(in_user_order(b)) for key, b in buffers.items()}
-                    self._samples[place] = transformed(transform, {**voxels, **sample_facts(cohort, request)})
+                    sample = {**voxels, **sample_facts(cohort, request)}
+                    spec = cohort.spec
+                    self._samples[place] = transformed(transform, sample, spec.images, spec.masks)
                     changing += clock() - copied
                 reading, copying = reading + read - begun, copying + copied - read
             except BaseException as error:
@@ -172,8 +174,7 @@ def batch_facts(cohort: Cohort, requests: Sequence[Request]) -> Batch:
     """What `Collate` makes of the `sample_facts` of all of them, at once."""
     _, samples, starts, seeds, _ = zip(*requests, strict=True)
     which, start = np.array(samples), np.array(starts)
-    affine = cohort.affines[which]
-    affine[:, :3, 3] += (affine[:, :3, :3] @ start[..., None].astype(np.float64))[..., 0]
+    affine = patch_affines(cohort, which, start)
     targets = {key: values[which] for key, values in cohort.targets.items()}
     return {
         **{k: torch.from_numpy(v) if v.dtype.kind in "biuf" else list(v) for k, v in targets.items()},

@@ -40,7 +40,8 @@ class RadiLoader:
 
     Images and masks are tensors (B, C, X, Y, Z), slices (B, C, H, W), strided over memory in disk order;
     targets, "obs_id", "start", "affine" and what else `sample_facts` has come along. `transform` takes and
-    returns one sample, as in `PlanDataset`; then `collate` (default `Collate`) puts samples together.
+    returns one sample, or a list of them, as in `PlanDataset`; then `collate` (default `Collate`) puts
+    samples together.
 
     `threads` (None: one a core, of remote studies 16) read up to `prefetch` batches ahead. With a plan's
     `locality` the box around the patches of a visit is read once, and all of them go into their batches then:
@@ -66,7 +67,7 @@ class RadiLoader:
         batch_size: int = 1,
         *,
         transform: Transform | None = None,
-        collate: Callable[[Sequence[Batch]], Batch] | None = None,
+        collate: Callable[[Sequence[Any]], Batch] | None = None,
         drop_last: bool = False,
         prefetch: int = 2,
         threads: int | None = None,

@@ -16,7 +16,18 @@ from radiobject.ml.blocks import put, read_blocks, within
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.plan import Request
 
-__all__ = ["in_user_order", "patch_affine", "read_into", "read_sample", "sample_facts", "sample_shape"]
+__all__ = [
+    "in_user_order",
+    "patch_affine",
+    "patch_affines",
+    "read_into",
+    "read_sample",
+    "sample_facts",
+    "sample_shape",
+]
+
+_LEFT = np.array([[1, 2, 0], [0, 2, 1], [0, 1, 2]])
+"""The axes x, y, z of a volume as its slices have them, by the axis that is cut: that one comes last."""
 
 
 def sample_shape(cohort: Cohort, request: Request) -> dict[str, tuple[int, ...]]:
@@ -58,7 +69,7 @@ def sample_facts(cohort: Cohort, request: Request) -> dict[str, Any]:
 
     The targets; `idx`, which of the samples it is; `obs_id` and `obs_subject_id` of its first image; `start`
     (3, int64), where the patch begins in voxels of the sample's grid; `affine` (4x4 float64) of the patch's
-    own voxels, to RAS+ mm; `seed` of its augmentation.
+    own voxels, to RAS+ mm (`patch_affine`); `seed` of its augmentation.
     """
     sample = request.sample
     return {
@@ -73,7 +84,23 @@ def sample_facts(cohort: Cohort, request: Request) -> dict[str, Any]:
 
 
 def patch_affine(cohort: Cohort, request: Request) -> npt.NDArray[np.float64]:
-    """4x4, voxels (x, y, z) of the patch to RAS+ mm: the volume's affine with its origin moved."""
-    matrix: npt.NDArray[np.float64] = cohort.affines[request.sample].copy()
-    matrix[:3, 3] += matrix[:3, :3] @ np.array(request.start, dtype=np.float64)
+    """4x4, voxels of the patch to RAS+ mm: the volume's affine with its origin moved.
+
+    Its columns are the axes that the sample has: of a slice the two that are left of x, y, z, in that order,
+    and then the one that is cut, along which the slice lies at 0.
+    """
+    start = np.array([request.start], dtype=np.int64)
+    found: npt.NDArray[np.float64] = patch_affines(cohort, np.array([request.sample]), start)[0]
+    return found
+
+
+def patch_affines(
+    cohort: Cohort, samples: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """`patch_affine` of several requests, (N, 4, 4), by their samples (N) and starts (N, 3)."""
+    matrix: npt.NDArray[np.float64] = cohort.affines[samples]
+    matrix[:, :3, 3] += (matrix[:, :3, :3] @ starts[..., None].astype(np.float64))[..., 0]
+    if cohort.spec.plane is not None:
+        order = _LEFT[cohort.cuts[samples]]
+        matrix[:, :3, :3] = np.take_along_axis(matrix[:, :3, :3], order[:, None, :], axis=2)
     return matrix

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -61,7 +61,8 @@ class PlanLoader(DataLoader[dict[str, Any]]):
     """Batches of a plan, made by `num_workers` processes: dicts as `Collate` says.
 
     Each pass is the next epoch, unless `set_epoch` says which. `state_dict` counts the batches that were
-    handed out, so that `load_state_dict` goes on with the next one, also in the middle of an epoch.
+    handed out, so that `load_state_dict` goes on with the next one, also in the middle of an epoch. `collate`
+    puts samples together, as `RadiLoader`'s.
 
     Workers are started by "forkserver" where the system has it, else by "spawn": libraries with threads do
     not survive a fork. A script must then hold its loop under `if __name__ == "__main__":`. `options` are
@@ -74,6 +75,7 @@ class PlanLoader(DataLoader[dict[str, Any]]):
         batch_size: int = 1,
         transform: Transform | None = None,
         *,
+        collate: Callable[[Sequence[Any]], dict[str, Any]] | None = None,
         drop_last: bool | None = False,
         num_workers: int = 0,
         pin_memory: bool = True,
@@ -86,7 +88,7 @@ class PlanLoader(DataLoader[dict[str, Any]]):
         super().__init__(
             PlanDataset(plan, transform),
             batch_sampler=RequestBatches(plan, batch_size, drop_last),
-            collate_fn=Collate(plan.spec),
+            collate_fn=collate or Collate(plan.spec),
             num_workers=num_workers,
             # without a device torch has nothing to pin for, and warns
             pin_memory=pin_memory and torch.cuda.is_available(),

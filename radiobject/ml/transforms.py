@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,15 @@ import torch
 from radiobject.errors import TransformError
 from radiobject.forking import on_fork
 
-__all__ = ["Compose", "Transform", "seeded", "transformed"]
+__all__ = ["Compose", "Sample", "Transform", "flattened", "seeded", "transformed"]
 
-Transform = Callable[[dict[str, Any]], dict[str, Any]]
-"""Takes a sample and returns one; MONAI's dictionary transforms are such."""
+Sample = dict[str, Any]
+
+Transform = Callable[[Sample], Sample | list[Sample]]
+"""Takes a sample and returns one, or several made of it; MONAI's dictionary transforms are such."""
+
+_FRAMEWORKS = ("monai", "torchio")
+"""Packages whose transforms know voxels with their affine, as images of their own kind."""
 
 _lock = threading.RLock()
 
@@ -67,27 +73,71 @@ def seeded(seed: int) -> Iterator[None]:
             torch.set_rng_state(kept[2])
 
 
-def transformed(transform: Transform | None, sample: dict[str, Any]) -> dict[str, Any]:
+def transformed(
+    transform: Transform | None, sample: Sample, images: Iterable[str] = (), masks: Iterable[str] = ()
+) -> Sample | list[Sample]:
     """The sample as the transform returns it; random numbers in it follow from `sample["seed"]`.
 
     So a sample comes out the same whichever worker or thread makes it. A transform with `set_random_state`
-    (MONAI's) is given the seed too. Raises `TransformError`, naming the volume, for what it raises and for
-    what is no dict.
+    (MONAI's) is given the seed too. One that makes several samples of one (MONAI's RandCropByPosNegLabeld)
+    returns a list of them.
+
+    Transforms of MONAI and TorchIO, by themselves or in our `Compose`, get the voxels under `images` and
+    `masks` as MetaTensors and as a Subject, with the patch's affine; "affine" is then that of the first image
+    as they have left it. Any other function gets the dict as it is.
+
+    Raises `TransformError`, naming the volume, for what it raises and for what is no dict.
     """
     if transform is None:
         return sample
     seed, obs_id = int(sample["seed"]), sample["obs_id"]
-    call: Callable[[dict[str, Any]], Any] = transform
     try:
         with seeded(seed):
             _seed_own(transform, seed)
-            found = call(sample)
+            return _called(transform, sample, tuple(images), tuple(masks))
     except Exception as error:
         raise _failed(obs_id, f"transform of {obs_id}: {type(error).__name__}: {error}") from error
-    if not isinstance(found, dict):
-        got = f"expected a dict, got {type(found).__name__}"
-        raise _failed(obs_id, f"transform of {obs_id}: {got}. Return the sample.")
-    return found
+
+
+def _called(
+    transform: Callable[[Any], Any], sample: Sample, images: tuple[str, ...], masks: tuple[str, ...]
+) -> Sample | list[Sample]:
+    """What a transform makes of a sample, in its framework's hands."""
+    if isinstance(transform, Compose):
+        several = [sample]
+        makes_several = False
+        for one in transform.transforms:
+            found = [_called(one, each, images, masks) for each in several]
+            makes_several |= any(isinstance(made, list) for made in found)
+            several = flattened(found)
+        return several if makes_several else several[0]
+    framework = _framework_of(transform)
+    if framework is None:
+        made = transform(sample)
+    else:
+        room = import_module(f"radiobject.ml.{framework}")
+        made = room.apply(
+            transform, sample, [k for k in images if k in sample], [k for k in masks if k in sample]
+        )
+    if not isinstance(made, dict) and not (
+        isinstance(made, list) and made and all(isinstance(each, dict) for each in made)
+    ):
+        raise TypeError(f"expected a dict, or a list of them, got {type(made).__name__}. Return the sample.")
+    return made
+
+
+def flattened(items: Iterable[Any]) -> list[Any]:
+    """Samples in a row, those that were made of one after another."""
+    return [sample for item in items for sample in (item if isinstance(item, list) else (item,))]
+
+
+def _framework_of(transform: object) -> str | None:
+    """Whose a transform is, by the classes that it is an instance of."""
+    for kind in type(transform).__mro__:
+        package = kind.__module__.partition(".")[0]
+        if package in _FRAMEWORKS:
+            return package
+    return None
 
 
 def _seed_own(transform: object, seed: int) -> None:

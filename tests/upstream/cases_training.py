@@ -56,6 +56,16 @@ def segmentation(g: Ground) -> tuple[object, object]:
     )
 
 
+def subjects_of_torchio(g: Ground) -> tuple[object, object]:
+    """Each collection is an image under its name."""
+    found = ml("VolumeCollectionSubjectsDataset")([g.t1w], {s: n for n, s in enumerate(SUBJECTS)})
+    subject = found[1]
+    return (
+        [subject["T1w"].data[0].tolist(), subject["label"], found.collection_names, len(found)],
+        [voxels(SUBJECTS[1]).tolist(), 1, ["T1w"], 3],
+    )
+
+
 def labelled(g: Ground) -> tuple[object, object]:
     """A label for each subject, from a Series."""
     made = ml("create_training_dataloader")(
@@ -109,7 +119,7 @@ CASES: dict[str, Case] = {
     ),
     "VolumeCollectionDataset": dataset,
     "SegmentationDataset": segmentation,
-    "VolumeCollectionSubjectsDataset": gone("VolumeCollectionSubjectsDataset"),
+    "VolumeCollectionSubjectsDataset": subjects_of_torchio,
     "Compose": composed,
     "create_training_dataloader": loader("create_training_dataloader", patch_size=(2, 2, 2)),
     "create_validation_dataloader": loader("create_validation_dataloader"),

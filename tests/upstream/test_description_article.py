@@ -13,7 +13,6 @@ from radiobject import RadiObject, measure
 
 SUBJECTS = ["sub-01", "sub-02", "sub-03"]
 SHAPE = (168, 166, 116)
-TORCHIO = pytest.mark.xfail(strict=True, raises=ImportError, reason="issue F: subjects of TorchIO")
 
 
 @pytest.fixture(scope="module")
@@ -162,16 +161,19 @@ def test_monai_transforms_work_on_batches(radi: RadiObject) -> None:
     assert batch["image"].shape[1:] == (1, *SHAPE)
 
 
-@TORCHIO
 def test_torchio_queues_take_a_collection(radi: RadiObject) -> None:
+    """The sample leaves out `sampler=`, which TorchIO asks for."""
     import torchio as tio
 
     from radiobject.ml import VolumeCollectionSubjectsDataset
 
     dataset = VolumeCollectionSubjectsDataset(collections=radi.T1w)
-    queue = tio.Queue(dataset, max_length=100, samples_per_volume=10)
-    assert len(dataset) == 3
-    assert queue.max_length == 100
+    sampler = tio.UniformSampler(patch_size=(32, 32, 32))
+    queue = tio.Queue(dataset, max_length=100, samples_per_volume=10, sampler=sampler)
+    with measure() as cost:
+        batches = list(tio.SubjectsLoader(queue, batch_size=15))
+    assert [batch["T1w"][tio.DATA].shape for batch in batches] == [(15, 1, 32, 32, 32)] * 2
+    assert cost["bytes_used"] == 30 * 32**3
 
 
 def test_eager_queries_run_at_once(uri: str, tmp_path: Path) -> None:

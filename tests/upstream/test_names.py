@@ -25,7 +25,6 @@ from tests.upstream.ground import Case, Ground, make_ground, plain
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "moving-from-upstream.md"
 MODULES = (cases_top, cases_contexts, cases_study, cases_collection, cases_volume, cases_rest, cases_training)
 CASES: dict[str, Case] = {name: case for module in MODULES for name, case in module.CASES.items()}
-ISSUES = {"F": "training"}
 
 
 @dataclass(frozen=True)
@@ -55,21 +54,6 @@ def marked(how: str) -> list[object]:
     return [pytest.param(row, id=row.theirs) for row in ROWS if row.how == how]
 
 
-def waiting() -> list[object]:
-    """The rows of later issues: expected to fail, and to be told when they no longer do."""
-    found = []
-    for row in ROWS:
-        if row.how.startswith("with issue "):
-            letter = row.how[-1]
-            mark = pytest.mark.xfail(
-                strict=True,
-                raises=(ImportError, AttributeError, TypeError),
-                reason=f"issue {letter}: {ISSUES[letter]}",
-            )
-            found.append(pytest.param(row, id=row.theirs, marks=mark))
-    return found
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return make_ground(tmp_path_factory.mktemp("upstream"))
@@ -94,8 +78,7 @@ def test_the_table_and_the_cases_are_the_same_names() -> None:
 
 
 def test_every_row_says_how() -> None:
-    known = {"same", "alias", "error", *(f"with issue {letter}" for letter in ISSUES)}
-    assert {row.how for row in ROWS} <= known
+    assert {row.how for row in ROWS} <= {"same", "alias", "error"}
     assert all(row.here for row in ROWS if row.how in ("alias", "error"))
 
 
@@ -114,11 +97,6 @@ def test_an_error_names_what_to_use(row: Row, ground: Ground) -> None:
     with pytest.raises((RadiObjectError, TypeError)) as caught:
         CASES[row.theirs](ground)
     assert row.here in str(caught.value)
-
-
-@pytest.mark.parametrize("row", waiting())
-def test_a_name_of_a_later_issue_works(row: Row, ground: Ground) -> None:
-    assert CASES[row.theirs](ground) is not None
 
 
 @pytest.mark.parametrize("name", ["nothing", "Radiobject", "_private", "measured"])
