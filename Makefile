@@ -11,6 +11,8 @@ endif
 READY := .venv/.installed
 # The TileDB-based package, in an environment of its own: tests import the studies that it writes.
 UPSTREAM := .venv-upstream/.installed
+# nnU-Net, whose torchvision must not be seen by all else.
+NNUNET := .venv-nnunet/.installed
 
 # The first of these that runs and is new enough; `make PYTHON=/path/to/python` overrides.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -19,7 +21,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 demo: $(READY)
 	$(BIN)/radiobject demo
 
-test: $(READY) $(UPSTREAM)
+test: $(READY) $(UPSTREAM) $(NNUNET)
 	$(BIN)/python -m pytest -q -m "not peers" -n logical --dist loadfile
 
 # Readers outside Python: zarrita.js wants node and npm, Neuroglancer a Chromium (skipped without one).
@@ -62,7 +64,7 @@ docs: .venv/.installed-docs
 	@echo "build/site/index.html"
 
 clean:
-	rm -rf .venv .venv-upstream .cache demo-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/peers/node_modules
+	rm -rf .venv .venv-upstream .venv-nnunet .cache demo-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/peers/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Anew whenever the list of dependencies changes.
@@ -76,6 +78,10 @@ $(READY): pyproject.toml
 
 $(UPSTREAM): benchmarks/upstream_env.py | $(READY)
 	$(BIN)/python benchmarks/upstream_env.py
+	@touch $@
+
+$(NNUNET): tests/ml/nnunet_env.py | $(READY)
+	$(BIN)/python tests/ml/nnunet_env.py
 	@touch $@
 
 .venv/.installed-viewer: $(READY)

@@ -11,7 +11,9 @@ import pytest
 
 import radiobject
 
-MODULES = sorted(m.name for m in pkgutil.walk_packages(radiobject.__path__, "radiobject."))
+# nnU-Net has an environment of its own, where tests/ml/cases_nnunet.py runs the examples of this one
+ELSEWHERE = {"radiobject.ml.nnunet"}
+MODULES = sorted({m.name for m in pkgutil.walk_packages(radiobject.__path__, "radiobject.")} - ELSEWHERE)
 
 
 @pytest.mark.parametrize("name", MODULES)

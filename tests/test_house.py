@@ -21,7 +21,8 @@ STOREYS = [
      "geometry.blocks", "geometry.pyramid", "geometry.coordinates"],
     ["backends.base", "backends.memory", "backends.zarr", "backends.tiledb", "backends"],
     ["format", "format.meta", "format.layout", "format.ome", "format.schema", "format.pruning",
-     "format.tables", "format.objects", "format.foreground", "format.commit", "format.pin", "format.traces", "format.exclusive", "format.tags",
+     "format.tables", "format.objects", "format.foreground",
+     "format.commit", "format.pin", "format.traces", "format.exclusive", "format.tags",
      "format.catalog", "format.rows",
         "format.difference", "format.restore",
         "format.volume_ids", "format.erasure", "format.changes",
@@ -70,6 +71,8 @@ FRONTS = {
 
 THIRD_PARTY = {
     "torch": {"ml"},
+    "monai": {"ml.monai"},
+    "torchio": {"ml.torchio"},
     "xarray": {"lazy"},
     "dask": {"lazy"},
     "distributed": {"workers"},
@@ -94,6 +97,7 @@ THIRD_PARTY = {
     "tensorstore": {"backends.zarr"},
     "tiledb": {"backends.tiledb", "ingest.upstream"},
     "fsspec": {"location"},
+    "nnunetv2": {"ml.nnunet"},
     "bids2table": {"ingest.scanning.bids_files"},
     "pathspec": {"ingest.scanning.bids_files"},
 }

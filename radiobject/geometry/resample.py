@@ -36,6 +36,9 @@ ORDERS = (0, 1, 3)
 _NOISE = 1e-6
 """Source indices nearer than this to a voxel centre are that centre: noise of inverting an affine."""
 
+_FLOAT32 = 1e-6
+"""Spacings nearer than this part of themselves are equal: headers hold them with 24 bits."""
+
 _SLAB = 2**17
 """Target voxels computed in one step where axes are not parallel: coordinates stay in the cache."""
 
@@ -60,7 +63,8 @@ def grid_spaced(affine: Affine, shape: Sequence[int], spacing: float | Sequence[
     """The grid of another spacing (mm, one or three numbers) with the same axes and the same centre.
 
     It covers the field of view of the source, from voxel edge to voxel edge, and exceeds it by less than one
-    voxel. Raises `GeometryError` for a spacing that is not above zero.
+    voxel; what is less than a millionth of the source counts for nothing. Raises `GeometryError` for a
+    spacing that is not above zero.
 
     >>> shape, affine = grid_spaced(Affine.from_spacing((1, 1, 2)), (10, 10, 8), 0.5)
     >>> shape, affine.spacing, affine.translation
@@ -68,7 +72,7 @@ def grid_spaced(affine: Affine, shape: Sequence[int], spacing: float | Sequence[
     """
     wanted = _three("spacing in mm", spacing, above=0.0)
     steps = [new / old for new, old in zip(wanted, affine.spacing, strict=True)]
-    x, y, z = (max(math.ceil(n / step - _NOISE), 1) for n, step in zip(shape[:3], steps, strict=True))
+    x, y, z = (max(math.ceil(n / step * (1 - _FLOAT32)), 1) for n, step in zip(shape[:3], steps, strict=True))
     matrix = affine.matrix.copy()
     for axis, (old, new, step) in enumerate(zip(shape, (x, y, z), steps, strict=False)):
         matrix[:3, 3] += affine.matrix[:3, axis] * ((old - 1) / 2 - step * (new - 1) / 2)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +45,14 @@ class ClassVoxels:
 
 
 class Indexes:
-    """The indexes at hand in this process: of stored ones the latest, of masks that were read for it all."""
+    """The indexes at hand in this process: stored ones while there is room, and those of masks that were read.
+
+    None makes way for another: epochs go over all masks in one order, which would find each just gone.
+    """
 
     def __init__(self) -> None:
         self._made: dict[tuple[int, int], ForegroundIndex] = {}
-        self._stored: OrderedDict[tuple[int, int], ForegroundIndex] = OrderedDict()
+        self._stored: dict[tuple[int, int], ForegroundIndex] = {}
         self._bytes = 0
         self.renew()
         renew_on_fork(self)
@@ -61,23 +64,24 @@ class Indexes:
     def of(self, cohort: Cohort, sample: int, stream: int, *, stored: bool) -> ForegroundIndex:
         """The index of one volume: as it is stored, or made from its voxels."""
         key = (sample, stream)
+        found = self._kept(cohort, key) if stored else None
+        if found is None:
+            with self._lock:
+                found = self._made.get(key)
+        return self._read(cohort, key) if found is None else found
+
+    def _kept(self, cohort: Cohort, key: tuple[int, int]) -> ForegroundIndex | None:
+        """The stored index. It goes before one made from voxels, which may have fewer places."""
         with self._lock:
-            found = self._made.get(key) or (self._stored.get(key) if stored else None)
-            if found is not None:
-                if key in self._stored:
-                    self._stored.move_to_end(key)
-                return found
-        if stored:
+            found = self._stored.get(key)
+        if found is None:
+            sample, stream = key
             study, name = cohort.studies[stream], cohort.streams[stream].collection
             found = stored_index(study, name, int(cohort.positions[sample, stream]))
-        if found is None:
-            return self._read(cohort, key)
-        with self._lock:
-            if key not in self._stored:
-                self._stored[key] = found
-                self._bytes += found.nbytes
-            while self._bytes > _ALL and len(self._stored) > 1:
-                self._bytes -= self._stored.popitem(last=False)[1].nbytes
+            with self._lock:
+                if found is not None and key not in self._stored and self._bytes + found.nbytes <= _ALL:
+                    self._stored[key] = found
+                    self._bytes += found.nbytes
         return found
 
     def _read(self, cohort: Cohort, key: tuple[int, int]) -> ForegroundIndex:
@@ -128,8 +132,11 @@ def centres(
             if voxel is not None:
                 found[n], at[n] = True, voxel
 
-    with progress_bar(f"{key}: where the classes are", len(groups), None) as tell:
-        for done, (_, outcome) in enumerate(run(choose, groups, workers=_READERS), start=1):
+    with (
+        progress_bar(f"{key}: where the classes are", len(groups), None) as tell,
+        closing(run(choose, groups, workers=_READERS)) as results,
+    ):
+        for done, (_, outcome) in enumerate(results, start=1):
             if isinstance(outcome, Exception):
                 raise outcome
             tell(done, len(groups))
@@ -262,9 +269,11 @@ def _drawn(
         held = np.cumsum([mask.count(value) for mask in masks])
         number = int(np.searchsorted(held, where * held[-1], "right"))
         first = int(held[number - 1]) if number else 0
-        voxels = masks[number].voxels(value, (where * held[-1] - first) / (held[number] - first))
-        if len(voxels):
-            chosen: Ints = voxels[0]
-            return chosen
-        options.pop(pick)  # resampled, it lies outside
+        one = (where * held[-1] - first) / (held[number] - first)
+        # resampled, those of one mask or of all may lie outside
+        for mask in (masks[number], *masks[:number], *masks[number + 1 :]):
+            if len(voxels := mask.voxels(value, one)):
+                chosen: Ints = voxels[0]
+                return chosen
+        options.pop(pick)
     return None

@@ -151,9 +151,12 @@ class PatchPlan:
 
     @property
     def digest(self) -> str:
-        """What decides the batches besides seed and epoch, as a text; equal plans have equal ones."""
+        """What decides the batches besides seed and epoch, as a text; equal plans have equal ones.
+
+        Those of all processes of one `shard` count as equal: checkpoints hold the state of the first alone.
+        """
         settings = (
-            self.sampling, self.shuffle, self.repeat, self.locality, self.window, self._part, self._even,
+            self.sampling, self.shuffle, self.repeat, self.locality, self.window, self._part[1], self._even,
         )  # fmt: skip
         return hashlib.sha256(f"{self.cohort.digest} {settings!r}".encode()).hexdigest()
 

@@ -113,7 +113,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.containing is not None:
-            object.__setattr__(self, "containing", tuple(int(value) for value in self.containing))
+            object.__setattr__(self, "containing", _classes("Grid(containing=)", self.containing))
 
     def places(self, cohort: Cohort, sizes: Ints, draws: Draws, locality: int) -> Places:
         """Volume by volume, x slowest.
@@ -162,6 +162,8 @@ class Foreground:
         _whole("Foreground(per_volume=)", self.per_volume)
         if not 0 <= self.fraction <= 1:
             raise ConfigError("Foreground(fraction=)", expected="from 0 to 1", got=repr(self.fraction))
+        if self.classes is not None:
+            object.__setattr__(self, "classes", _weighted("Foreground(classes=)", self.classes))
 
     def places(self, cohort: Cohort, sizes: Ints, draws: Draws, locality: int) -> Places:
         """One epoch. Raises `ConfigError` when the samples have no mask, `StaleIndexError`."""
@@ -213,6 +215,33 @@ def _steps(n: int, patch: int, overlap: int) -> Ints:
         return np.array([(n - patch) // 2], dtype=np.int64)
     count = math.ceil((n - patch) / (patch - overlap)) + 1
     return np.floor(np.linspace(0, n - patch, count) + 0.5).astype(np.int64)
+
+
+def _weighted(what: str, classes: Any) -> tuple[int, ...] | dict[int, float]:
+    """Values of a mask, or their weights: `ConfigError` for what would find no voxel in any mask."""
+    values = _classes(what, classes)
+    if not isinstance(classes, Mapping):
+        if not values:
+            raise ConfigError(what, expected="some values of the mask, or None for all but 0", got="none")
+        return values
+    try:
+        weights = [float(weight) for weight in classes.values()]
+    except (TypeError, ValueError):
+        weights = []
+    if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
+        raise ConfigError(what, expected="weights of 0 or more, one of them above", got=repr(classes))
+    return dict(zip(values, weights, strict=True))
+
+
+def _classes(what: str, values: Any) -> tuple[int, ...]:
+    try:
+        given = list(values)
+        found = tuple(int(value) for value in given)
+    except (OverflowError, TypeError, ValueError):
+        found, given = (), [values]
+    if list(found) != given:
+        raise ConfigError(what, expected="a list of integers, as the mask has them", got=repr(values))
+    return found
 
 
 def _whole(what: str, value: Any) -> None:

@@ -236,6 +236,14 @@ def test_another_spacing_keeps_centre_and_covers_the_field_of_view(affine, shape
 
 def test_the_same_spacing_is_the_same_grid() -> None:
     assert grid_spaced(OBLIQUE, (5, 6, 7), OBLIQUE.spacing) == ((5, 6, 7), OBLIQUE)
+    for spacing in (4.0, 0.1, 0.7421875, 1 / 3):
+        for noise in (-1, 1):
+            near = float(np.nextafter(np.float32(spacing), np.float32(noise * np.inf)))
+            assert grid_spaced(Affine.from_spacing((near,) * 3), (49, 512, 2000), spacing)[0] == (
+                49,
+                512,
+                2000,
+            )
 
 
 def test_a_grid_around_a_point_has_its_centre_there() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from radiobject import RadiObject, TileConfig, WriteConfig, measure
 from radiobject.errors import ConfigError, CorruptObjectError
+from radiobject.ml import foreground as indexing
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.draws import Draws
 from radiobject.ml.foreground import centres, voxels_of
@@ -112,6 +113,59 @@ def test_a_class_that_lies_outside_of_the_grid_is_passed_over(tmp_path: Path) ->
     assert {tuple(v) for v in at.tolist()} == {(1, 1, 1)}
     assert not centres(cohort, None, [2], np.zeros(3, np.int64), Draws(0))[0].any()
     assert voxels_of(cohort, None, 0).values.tolist() == [0, 1]
+    near = np.zeros(far.shape, "u1")
+    near[2, 2, 2] = 2
+    more = {"near": [((near, np.eye(4)), "a")]}
+    radi.append(more, labels=["near"], progress=False)
+    spec = SampleSpec("CT", {"label": ["seg", "near"]}, patch_size=1, grid="first")
+    found, at = centres(Cohort.of(spec, radi), None, [2], np.zeros(20, np.int64), Draws(0))
+    assert found.all()
+    assert {tuple(v) for v in at.tolist()} == {(2, 2, 2)}
+
+
+def test_places_do_not_hang_on_what_was_planned_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = np.ones((20, 20, 20), "u1")
+    images = {"CT": {"a": (np.zeros(mask.shape, "i2"), None)}, "seg": {"a": (mask, None)}}
+    radi = RadiObject.from_niftis(tmp_path / "s", as_sources(images), labels=["seg"], progress=False)
+    spec, sampling = SampleSpec("CT", "seg", patch_size=1), Foreground(1.0, per_volume=50)
+    expected = places(PatchPlan(spec, radi, sampling))
+    monkeypatch.setattr(indexing, "_ALL", 4000)  # fewer places are kept of masks that are read
+    cohort = Cohort.of(spec, radi)
+    assert places(PatchPlan(spec, cohort, Foreground(1.0, per_volume=50, index=False))) != expected
+    assert places(PatchPlan(spec, cohort, sampling)) == expected
+
+
+def test_indexes_that_there_is_room_for_stay(
+    coded_study: RadiObject, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [cohort.indexes.of(cohort, sample, 1, stored=True).nbytes for sample in range(4)]
+    monkeypatch.setattr(indexing, "_ALL", 2 * max(sizes) + min(sizes) - 1)
+    plan = PatchPlan(cohort.spec, coded_study, Foreground(1.0))
+    opened = []
+    for epoch in range(3):
+        plan.set_epoch(epoch)
+        with measure() as cost:
+            len(plan)
+        opened.append(cost["indexes_opened"])
+    assert opened == [4, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [2, [], ["1"], [1.5], [np.inf], {}, {"1": 1}, {1.5: 1}, {1: -1, 2: 2}, {1: np.nan}, {1: 0}, {1: "x"}],
+)
+def test_classes_that_no_mask_can_have_are_refused(classes: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Foreground\(classes=\)"):
+        Foreground(0.5, classes)
+
+
+def test_classes_are_taken_as_numpy_has_them() -> None:
+    assert Foreground(0.5, np.array([1, 3])) == Foreground(0.5, [1, 3]) == Foreground(0.5, (1.0, 3.0))  # type: ignore[arg-type]
+    assert Foreground(0.5, {np.uint8(2): 1}) == Foreground(0.5, {2: 1.0})
+    with pytest.raises(ConfigError, match=r"Grid\(containing=\)"):
+        Grid(containing=[1.5])  # type: ignore[list-item]
 
 
 def test_several_masks_of_one_key_count_by_their_voxels(tmp_path: Path) -> None:
