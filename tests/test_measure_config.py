@@ -245,3 +245,10 @@ def test_settings_are_values() -> None:
     assert OrientationConfig() != OrientationConfig(reorient_on_load=True)
     with pytest.raises(AttributeError):
         WriteConfig().compression = CompressionConfig()  # type: ignore[misc]
+
+
+def test_a_block_knows_what_it_has_counted() -> None:
+    with measure() as cost:
+        measuring.add("requests")
+    assert "requests" in cost
+    assert "cache_hits" not in cost

@@ -102,7 +102,7 @@ class ForegroundIndex:
                 len(data),
             )
             found._check()
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        except (pa.ArrowException, OSError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise FormatError(where, expected="a foreground index", got=repr(error)[:200]) from error
         return found
 
@@ -110,7 +110,7 @@ class ForegroundIndex:
         """Raise `ValueError` for numbers that no volume of this shape can have."""
         voxels = math.prod(self.shape)
         grid = math.prod(-(-n // b) for n, b in zip(self.shape, self.block, strict=True))
-        if (np.diff(self.values) <= 0).any() or (self.counts < 1).any():
+        if (self.values[1:] <= self.values[:-1]).any() or (self.counts < 1).any():
             raise ValueError("values that are not in order, or have no voxels")
         for (numbers, counts), places, total in zip(self.blocks, self.places, self.counts, strict=True):
             if not len(places) or int(places.max()) >= voxels:
@@ -168,7 +168,9 @@ def _lists(arrays: Iterable[npt.NDArray[Any]], dtype: Any) -> pa.Array:
 
 def _arrays(column: pa.ChunkedArray, *kinds: pa.DataType) -> tuple[npt.NDArray[Any], ...]:
     """A column of lists as arrays, without a copy."""
-    if column.type.value_type not in kinds or column.null_count or column.num_chunks > 1:
+    if not pa.types.is_list(column.type) or column.type.value_type not in kinds:
+        raise ValueError(f"a column of {column.type}")
+    if column.null_count or column.num_chunks > 1:
         raise ValueError(f"a column of {column.type}")
     lists = column.combine_chunks() if column.num_chunks == 0 else column.chunk(0)
     offsets, items = lists.offsets.to_numpy(), lists.values

@@ -45,7 +45,7 @@ class ClassVoxels:
 
 
 class Indexes:
-    """The indexes at hand in this process: stored ones while there is room, and those of masks that were read.
+    """The indexes at hand in this process: stored ones while there is room, those of masks that were read.
 
     None makes way for another: epochs go over all masks in one order, which would find each just gone.
     """
@@ -227,14 +227,24 @@ class _Mask:
         if place == len(self.index.values) or self.index.values[place] != value:
             return np.empty((0, 3), dtype=np.int64)
         places = self.index.places[place]
-        if self._turn is None and one is not None:
-            places = places[int(one * len(places))][None]
+        if one is None:
+            return self._placed(places)
+        at = one * len(places)
+        found = self._placed(places[int(at)][None])
+        if len(found):
+            return found
+        found = self._placed(places)
+        # what is behind the point of `at` is as even as `one`, so that each of them is as likely as any other
+        return found[int(at % 1 * len(found))][None] if len(found) else found
+
+    def _placed(self, places: npt.NDArray[Any]) -> Ints:
+        """Places as voxels of the sample's grid, x, y, z; without those outside of it."""
         found: Ints = np.stack(np.unravel_index(places, self.index.shape)[::-1], axis=-1).astype(np.int64)
         if self._turn is None:
             return found
         moved = np.rint(found @ self._turn[:3, :3].T + self._turn[:3, 3]).astype(np.int64)
         inside: Ints = moved[((moved >= 0) & (moved < self._shape)).all(axis=1)]
-        return inside if one is None or not len(inside) else inside[int(one * len(inside))][None]
+        return inside
 
 
 def _mask_key(cohort: Cohort, key: str | None) -> str:

@@ -7,7 +7,7 @@ that reads the part and nothing else; every other operation finds all voxels, in
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -112,7 +112,8 @@ class LazyTensor(torch.Tensor):
     """A tensor whose voxels lie in a `VoxelSource`; shape, dtype and slices of it read none.
 
     A copy of a slice reads that slice. What computes with the whole tensor, changes it or needs a view of its
-    memory reads all of it, once: `read` is then that tensor. `numpy()` of a slice is a copy.
+    memory reads all of it, once: `read` is then that tensor. `numpy()` of a slice is a copy. Changing its
+    shape or memory in place (`unsqueeze_`, `set_`, `.data = `) raises `ConfigError`; `clone` can do it.
 
     >>> import radiobject.examples
     >>> source = VolumeVoxels([radiobject.examples.study(3).T1w.iloc[0]])
@@ -141,6 +142,8 @@ class LazyTensor(torch.Tensor):
         )  # fmt: skip
         made.source, made.box = source, box
         made._memory = _Memory() if memory is None else memory
+        # its own pointer is null: whoever takes it past Python, such as to_dlpack, gets an error
+        torch._C._set_throw_on_mutable_data_ptr(made)
         return made
 
     def __init__(self, source: VoxelSource, box: Box | None = None, memory: _Memory | None = None) -> None:
@@ -169,6 +172,43 @@ class LazyTensor(torch.Tensor):
         found: list[Any] = self.read(shared=False).tolist()
         return found
 
+    # what takes the memory without an operator that __torch_dispatch__ would meet:
+
+    @property
+    def data(self) -> torch.Tensor:
+        """The same voxels, without a gradient."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: torch.Tensor) -> None:
+        raise _refused(".data =")
+
+    def data_ptr(self) -> int:
+        """The address of the voxels, in memory from now on."""
+        return self.read().data_ptr()
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.read().__dlpack__(**options)
+
+    def share_memory_(self) -> LazyTensor:
+        """Read the voxels and move them to shared memory."""
+        self.read().share_memory_()  # type: ignore[no-untyped-call]
+        return self
+
+    def is_shared(self) -> bool:
+        """Whether the voxels are in shared memory."""
+        return not self.untouched and bool(self.read().is_shared())  # type: ignore[no-untyped-call]
+
+    def apply_(self, function: Callable[[Any], Any]) -> LazyTensor:
+        """Put what a function makes of each voxel in its place."""
+        self.read().apply_(function)
+        return self
+
+    def map_(self, other: torch.Tensor, function: Callable[[Any, Any], Any]) -> LazyTensor:
+        """Put what a function makes of each voxel and another one in its place."""
+        self.read().map_(other.read() if isinstance(other, LazyTensor) else other, function)
+        return self
+
     def __repr__(self) -> str:  # type: ignore[override]
         state = "not read" if self.untouched else "in memory"
         return f"LazyTensor(shape={tuple(self.shape)}, dtype={self.dtype}, {state})"
@@ -185,6 +225,8 @@ class LazyTensor(torch.Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if torch.Tag.inplace_view in func.tags and func is not torch.ops.aten.detach_.default:
+            raise _refused(func.__name__)
         schema = func._schema
         # a view of a part that was read for itself would not show what is written to the whole
         shared = schema.is_mutable or any(r.alias_info is not None for r in schema.returns)
@@ -254,7 +296,7 @@ def _tensor(source: VoxelSource, box: Box) -> torch.Tensor:
     """The voxels of a box (C, X, Y, Z), in the order in which they lie on disk: strides say so."""
     shape = (source.shape[0], *box.shape[::-1])
     voxels = source.read(box) if box.size else np.empty(shape, source.dtype)
-    with torch.inference_mode(mode=False):
+    with torch.inference_mode(False):  # noqa: FBT003  # torch.compile takes no keyword here
         return torch.from_numpy(voxels).permute(0, 3, 2, 1)
 
 
@@ -268,6 +310,13 @@ def _sliced(box: Box, dim: int = 0, start: Any = None, end: Any = None, step: in
     starts, stops = list(box.start), list(box.stop)
     starts[axis], stops[axis] = box.start[axis] + low, box.start[axis] + max(low, high)
     return Box(tuple(starts), tuple(stops))
+
+
+def _refused(what: str) -> ConfigError:
+    return ConfigError(
+        f"{what} of a LazyTensor", expected="its shape and memory to stay", got="a change in place",
+        hint="Do it to tensor.clone().",
+    )  # fmt: skip
 
 
 def _itself(tensor: torch.Tensor) -> torch.Tensor:

@@ -180,7 +180,7 @@ class RadiLoader:
                     over = self.drop_last and rest < 2 * self.batch_size
                     self.plan.advance(rest if over else min(self.batch_size, rest))
                     now = time.perf_counter()
-                    tally.add(batches=1, samples=len(batch["obs_id"]), waiting=now - asked)
+                    tally.add(batches=1, samples=min(self.batch_size, rest), waiting=now - asked)
                     tally.values["seconds"] = now - begun
                     yield batch
                     del batch

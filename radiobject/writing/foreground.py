@@ -128,21 +128,30 @@ def _counted(part: Array) -> tuple[Ints, Ints]:
 
 
 def _chosen(count: Ints, counts: Ints, kept: int) -> tuple[Ints, Ints]:
-    """Which voxels are kept: the row of each (a value in a block, by value, then block), and its rank there.
-
-    One of each of `kept` equal parts of a value's voxels, shifted within its part by the golden ratio: none
-    twice, none more likely, and no stride in step with the rows of a block.
-    """
+    """Which voxels are kept: the row of each (of a value in a block, by both), and its rank in that row."""
     ranks, before = [], 0
     for total in counts.tolist():
-        steps = np.arange(min(total, kept))
-        if total > kept:
-            steps = ((steps + (steps * _GOLDEN) % 1) * (total / kept)).astype(np.int64)
-        ranks.append(steps + before)
+        ranks.append(_spread(total, min(total, kept)) + before)
         before += total
     ranked, ends = np.concatenate(ranks), np.cumsum(count)
     rows = np.searchsorted(ends, ranked, side="right")
     return rows, ranked - (ends - count)[rows]
+
+
+def _spread(total: int, kept: int) -> Ints:
+    """`kept` of `total` numbers, ascending.
+
+    One of each of `kept` equal parts, shifted within its part by the golden ratio: none twice, none more
+    likely, and no stride in step with the rows of a block.
+    """
+    if total < 2 * kept:
+        # neighbours may meet where parts are shorter than 1.62: those that are left out lie further apart
+        mask = np.ones(total, dtype=bool)
+        if kept < total:
+            mask[_spread(total, total - kept)] = False
+        return np.flatnonzero(mask)
+    steps = np.arange(kept)
+    return ((steps + (steps * _GOLDEN) % 1) * (total / kept)).astype(np.int64)
 
 
 def _places(
@@ -160,7 +169,9 @@ def _places(
         if not (flat == flat[0]).all():
             # equal values stand together in such an order, in the order of their places
             sorted_at = np.argsort(flat, kind="stable")
-            at = sorted_at[np.searchsorted(flat[sorted_at], values[which[mine]]) + at]
+            # in their own type: NumPy would compare uint64 with int64 as floats
+            wanted = values[which[mine]].astype(flat.dtype)
+            at = sorted_at[np.searchsorted(flat[sorted_at], wanted) + at]
         _, z, y, x = np.unravel_index(at, part.shape)
         whole = (z + begin[0], y + begin[1], x + begin[2])
         places.append(np.ravel_multi_index(whole, frames.shape[1:]))

@@ -14,6 +14,7 @@ import pytest
 
 from radiobject import RadiObject, Volume
 from radiobject.errors import ConflictError, SnapshotExpiredError
+from radiobject.model.foreground import stored_index
 
 HERE = Path(__file__).parent
 ARCHIVES = sorted(p.name for p in HERE.glob("v*"))
@@ -73,6 +74,23 @@ def test_an_old_study_opens_and_gives_the_same_voxels(archive: tuple[Path, dict[
 def test_an_old_study_validates_in_full(archive: tuple[Path, dict[str, Any]]) -> None:
     report = RadiObject(archive[0]).validate("full")
     assert report.ok, report
+
+
+def test_an_old_study_is_copied_and_its_labels_get_indexes(
+    archive: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    radi = RadiObject(archive[0])
+    assert radi.write(tmp_path / "before", progress=False).validate("full").ok
+    radi.index_foreground(progress=False)
+    copy = radi.write(tmp_path / "after", progress=False)
+    for study in (radi, copy):
+        assert study.validate("full").ok
+        for name in study.collection_names:
+            label = study.collection(name).kind == "label"
+            for position in range(len(study.collection(name))):
+                assert (stored_index(study._study, name, position) is not None) == label
+    radi.restore(1)
+    assert radi.validate("full").ok
 
 
 def test_an_old_study_gives_back_its_nifti_files(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,16 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.stats import chisquare
 
 from radiobject import RadiObject, TileConfig, WriteConfig, measure
 from radiobject.errors import ConfigError, CorruptObjectError
 from radiobject.ml import foreground as indexing
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.draws import Draws
-from radiobject.ml.foreground import centres, voxels_of
+from radiobject.ml.foreground import centres, holding, voxels_of
 from radiobject.ml.plan import PatchPlan
 from radiobject.ml.reading import read_sample
-from radiobject.ml.sampling import Foreground, Grid
+from radiobject.ml.sampling import Foreground, Grid, Uniform
 from radiobject.ml.spec import SampleSpec
 from tests.conftest import as_sources
 from tests.ml.ground import SHAPES, affine_of, make_study, mask_of
@@ -123,6 +127,44 @@ def test_a_class_that_lies_outside_of_the_grid_is_passed_over(tmp_path: Path) ->
     assert {tuple(v) for v in at.tolist()} == {(2, 2, 2)}
 
 
+def test_voxels_on_the_grid_are_equally_likely_wherever_the_others_lie(tmp_path: Path) -> None:
+    mask = np.zeros((12, 6, 6), "u1")
+    mask[3:, 2, 2] = 1
+    images = {"CT": {"a": (np.zeros((6, 6, 6), "i2"), np.eye(4))}, "seg": {"a": (mask, np.eye(4))}}
+    radi = RadiObject.from_niftis(tmp_path / "s", as_sources(images), labels=["seg"], progress=False)
+    cohort = Cohort.of(SampleSpec("CT", "seg", patch_size=1, grid="first"), radi)
+    _, at = centres(cohort, None, None, np.zeros(3000, np.int64), Draws(0))
+    seen = Counter(at[:, 0].tolist())
+    assert set(seen) == {3, 4, 5}
+    assert chisquare(list(seen.values())).pvalue > 1e-3
+
+
+def test_a_turned_mask_costs_a_draw_about_as_much_as_any_other(tmp_path: Path) -> None:
+    mask = np.ones((40, 40, 40), "u1")
+    images = {"CT": {"a": (np.zeros(mask.shape, "i2"), np.eye(4))}, "seg": {"a": (mask, np.eye(4))}}
+    radi = RadiObject.from_niftis(tmp_path / "s", as_sources(images), labels=["seg"], progress=False)
+    seconds = {}
+    for axcodes in (None, "LPS"):
+        cohort = Cohort.of(SampleSpec("CT", "seg", patch_size=1, axcodes=axcodes), radi)
+        rounds = []
+        for _ in range(4):
+            begun = time.perf_counter()
+            centres(cohort, None, None, np.zeros(500, np.int64), Draws(0))
+            rounds.append(time.perf_counter() - begun)
+        seconds[axcodes] = min(rounds)
+    assert seconds["LPS"] < 8 * seconds[None]
+
+
+def test_patches_larger_than_the_volume_lie_around_it_as_uniform_ones_do(coded_study: RadiObject) -> None:
+    spec = SampleSpec("CT", "seg", patch_size=41)
+    starts = [
+        [request.start for request in PatchPlan(spec, coded_study, sampling, shuffle=False)]
+        for sampling in (Uniform(), Foreground(1.0))
+    ]
+    assert starts[0] == starts[1]
+    assert min(min(start) for start in starts[0]) < 0
+
+
 def test_places_do_not_hang_on_what_was_planned_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +183,8 @@ def test_indexes_that_there_is_room_for_stay(
     coded_study: RadiObject, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = [cohort.indexes.of(cohort, sample, 1, stored=True).nbytes for sample in range(4)]
-    monkeypatch.setattr(indexing, "_ALL", 2 * max(sizes) + min(sizes) - 1)
+    monkeypatch.setattr(indexing, "_ALL", sum(sizes) - 1)
+    monkeypatch.setattr(indexing, "_READERS", 1)
     plan = PatchPlan(cohort.spec, coded_study, Foreground(1.0))
     opened = []
     for epoch in range(3):
@@ -149,7 +192,7 @@ def test_indexes_that_there_is_room_for_stay(
         with measure() as cost:
             len(plan)
         opened.append(cost["indexes_opened"])
-    assert opened == [4, 2, 2]
+    assert opened == [4, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -251,3 +294,26 @@ def test_a_grid_leaves_out_patches_without_a_class_and_no_other(tmp_path: Path, 
     assert len(PatchPlan(spec, radi, Grid(1, containing=[77]), shuffle=False)) == 0
     with pytest.raises(ConfigError, match="masks="):
         len(PatchPlan(SampleSpec("CT", patch_size=3), radi, Grid(containing=[3])))
+
+
+@pytest.mark.parametrize("spacing", [None, 0.25, 0.4, 3.0, (0.3, 1.0, 2.0)])
+def test_no_voxel_of_a_class_is_left_out(tmp_path: Path, spacing: Any) -> None:
+    radi = make_study(tmp_path, write=WriteConfig(tile=TileConfig(chunks=(4, 4, 4), shards=(8, 8, 8))))
+    cohort = Cohort.of(SampleSpec("CT", "seg", patch_size=1, spacing=spacing), radi)
+    for sample in range(len(cohort)):
+        whole = cohort.volume(sample, 1).to_numpy()
+        for value in np.unique(whole).tolist():
+            kept = holding(cohort, None, [value], sample, np.argwhere(whole == value), np.ones(3, np.int64))
+            assert kept.all()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of every fork of a process with threads
+@pytest.mark.filterwarnings("ignore:TileDB is a multithreading library:UserWarning")  # likewise
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent(cohort: Cohort) -> None:
+    with cohort.indexes._lock:  # as a thread that is reading an index holds it
+        context = multiprocessing.get_context("fork")
+        child = context.Process(target=voxels_of, args=(cohort, None, 0), daemon=True)
+        child.start()
+    child.join(30)
+    assert child.exitcode == 0

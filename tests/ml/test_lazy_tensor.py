@@ -74,6 +74,12 @@ OPERATIONS: dict[str, Callable[[Any], Any]] = {
     "list": lambda t: t[:, 1:3, 1:3].tolist(),
     "detached": lambda t: t.detach()[:, 1:3].clone(),
     "written to": lambda t: t.add_(1),
+    "exchanged": lambda t: torch.from_dlpack(t[:, 1:3]),
+    "exchanged with numpy": lambda t: torch.from_numpy(np.from_dlpack(t)),
+    "shared memory": lambda t: t.share_memory_(),
+    "a function of each voxel": lambda t: t.apply_(lambda value: value + 1),
+    "a function of two voxels": lambda t: t.map_(VALUES, lambda one, other: one - other),
+    "data": lambda t: t.data[:, 1:3] + 1,
 }
 
 
@@ -96,6 +102,28 @@ def test_what_is_written_to_a_part_stands_in_the_whole(lazy: LazyTensor) -> None
     assert torch.equal(part.clone(), wanted[:, 4:6])
 
 
+def test_its_memory_is_that_of_the_voxels(lazy: LazyTensor) -> None:
+    assert not lazy.is_shared()
+    assert lazy.untouched
+    assert lazy.data_ptr() == lazy.read().data_ptr()
+    assert lazy.share_memory_().is_shared()
+    np.from_dlpack(lazy)[0, 0, 0, 0] = 5
+    assert lazy[0, 0, 0, 0] == 5
+    with pytest.raises(RuntimeError, match="data pointer"):
+        torch.utils.dlpack.to_dlpack(LazyTensor(lazy.source))
+
+
+def test_its_shape_and_memory_are_not_changed_in_place(lazy: LazyTensor) -> None:
+    def assign(tensor: torch.Tensor) -> None:
+        tensor.data = VALUES
+
+    for change in (assign, lambda t: t.unsqueeze_(0), lambda t: t.transpose_(1, 2), lambda t: t.set_(VALUES)):
+        with pytest.raises(ConfigError, match="in place"):
+            change(lazy)
+    assert lazy.detach_() is lazy
+    assert lazy.untouched
+
+
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
 def test_it_works_where_nothing_is_to_be_learned(lazy: LazyTensor, mode: Any) -> None:
     with mode():
@@ -108,6 +136,12 @@ def test_gradients_flow_through_its_voxels(lazy: LazyTensor) -> None:
     weight = torch.ones(1, requires_grad=True)
     (lazy[:, 1:3] * weight).sum().backward()
     assert weight.grad == VALUES[:, 1:3].sum()
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo does not know")
+def test_a_compiled_function_takes_it(lazy: LazyTensor) -> None:
+    compiled = torch.compile(lambda voxels: voxels * 2, backend="eager")
+    assert torch.equal(compiled(lazy), VALUES * 2)
 
 
 def test_the_whole_is_read_once_and_its_shape_never(lazy: LazyTensor) -> None:

@@ -290,3 +290,9 @@ def test_batches_that_are_kept_do_not_change(study: RadiObject, locality: int) -
 def test_settings_that_make_no_sense(study: RadiObject, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         RadiLoader(plan(study), **settings)
+
+
+def test_a_transform_may_keep_the_voxels_alone(study: RadiObject) -> None:
+    loader = RadiLoader(plan(study), 2, transform=lambda sample: {"image": sample["image"]})
+    assert [list(batch) for batch in loader] == [["image"]] * len(loader)
+    assert loader.report().samples == len(loader.plan)

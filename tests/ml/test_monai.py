@@ -17,6 +17,7 @@ from monai.data import DataLoader, MetaTensor, decollate_batch, list_data_collat
 from monai.transforms import (
     Compose,
     EnsureChannelFirstd,
+    EnsureTyped,
     Flipd,
     Invertd,
     LabelToContour,
@@ -27,6 +28,8 @@ from monai.transforms import (
     RandRotate90d,
     Spacingd,
     SpatialCropd,
+    ToNumpyd,
+    ToTensord,
 )
 
 from radiobject import RadiObject
@@ -258,6 +261,24 @@ def test_lazy_transforms_are_carried_out(coded_study: RadiObject) -> None:
     assert torch.equal(eager["image"].as_tensor(), lazy["image"].as_tensor())
     assert np.allclose(eager["affine"], lazy["affine"])
     assert not lazy["label"].pending_operations
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda keys: EnsureTyped(keys, track_meta=False),
+        lambda keys: ToTensord(keys, track_meta=False),
+        lambda keys: ToNumpyd(keys),
+    ],
+)
+def test_a_place_that_nobody_knows_any_more_is_not_stated(coded_study: RadiObject, last: Any) -> None:
+    plan = PatchPlan(PATCH, coded_study, Uniform(), shuffle=False)
+    forget = Compose([Flipd(BOTH, 0), last(BOTH)])
+    assert "affine" not in PlanDataset(plan, forget)[0]
+    with RadiLoader(plan, batch_size=2, transform=forget) as loader:
+        assert "affine" not in next(iter(loader))
+    one = PlanDataset(plan, Compose([Flipd(BOTH, 0), last("image")]))[0]
+    assert np.allclose(one["affine"], one["label"].affine)  # the mask still knows
 
 
 def test_our_compose_mixes_functions_and_monai(coded_study: RadiObject) -> None:

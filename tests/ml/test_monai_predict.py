@@ -121,7 +121,29 @@ def test_after_an_append_only_what_is_new_is_predicted(radi: RadiObject) -> None
     assert not paths[1] & {volume.uri for volume in predict(radi, SampleSpec("CT"), other, "high", **options)}
 
 
-def test_what_cannot_be_predicted_is_refused_before_anything_is_written(radi: RadiObject) -> None:
+class Scaled(torch.nn.Module):
+    """A network with a number that is no parameter."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        return windows * self.factor
+
+
+def test_a_number_of_a_network_makes_another_one_of_it(radi: RadiObject) -> None:
+    for factor in (2.0, 3.0):
+        found = predict(
+            radi, CT, Scaled(factor), "scaled", post=lambda scores: scores.to(torch.bfloat16) * 0 + 1
+        )
+    assert radi.version == 3
+    assert found.iloc[0].dtype == np.float32
+
+
+def test_what_cannot_be_predicted_is_refused_before_anything_is_written(
+    radi: RadiObject, tmp_path: Path
+) -> None:
     for spec, what in (
         (SampleSpec("CT"), "roi_size="),
         (SampleSpec("CT", plane="axial"), "neither|plane="),
@@ -132,5 +154,8 @@ def test_what_cannot_be_predicted_is_refused_before_anything_is_written(radi: Ra
         predict(radi, CT, network(classes=1))
     with pytest.raises(ViewError):
         predict(radi.head(2), CT, network())
+    for samples in (radi.CT, make_study(tmp_path / "other").head(2)):
+        with pytest.raises(ConfigError, match="a view of radi"):
+            predict(radi, CT, network(), samples=samples)
     assert radi.version == 1
     assert argmax(torch.eye(3)[:, :, None, None]).squeeze().tolist() == [0, 1, 2]

@@ -151,5 +151,6 @@ def test_what_cannot_be_read_is_named(coded_study: RadiObject) -> None:
             reader.read(name)
     with pytest.raises(AlignmentError, match=r"b_CT.*beside 'a_CT'"):
         reader.get_data(reader.read([f"{coded_study.uri}@1#CT/{i}_CT" for i in "ab"]))
-    with pytest.raises(ConfigError, match="as they are stored"):
-        references(coded_study, "CT", spacing=2)
+    for option in ({"spacing": 2}, {"pad": -1000}, {"dtype": "native"}):
+        with pytest.raises(ConfigError, match="as they are stored"):
+            references(coded_study, "CT", **option)

@@ -111,6 +111,15 @@ def test_finished_rows_go_through_post(post: Any, tmp_path: Path) -> None:
     assert labels.T.flags.c_contiguous  # as it will be stored
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_floats_of_post_become_floats_that_volumes_have(dtype: torch.dtype) -> None:
+    volume = volume_of((7, 6, 5))
+    found = sliding_window(volume, network(), 5, post=lambda scores: scores.to(dtype))
+    expected = torch.from_numpy(theirs([volume], 5, 1, network())).to(dtype).float()
+    assert found.dtype == np.float32
+    assert np.array_equal(np.moveaxis(found, -1, 0), expected.numpy())
+
+
 def test_only_the_windows_are_read(tmp_path: Path) -> None:
     voxels = np.zeros((96, 64, 64), "i2")
     radi = RadiObject.from_niftis(tmp_path / "study", {"CT": [((voxels, np.eye(4)), "a")]})
@@ -135,6 +144,7 @@ def test_what_does_not_fit_is_refused() -> None:
     volume = volume_of((8, 8, 8))
     for options, what in (
         ({"overlap": 1.0}, "overlap="),
+        ({"sw_batch_size": 0}, "sw_batch_size="),
         ({"post": lambda scores: scores[:, 0]}, "post"),
         ({"predictor": lambda windows: [windows]}, r"predictor: .*\(1, C, 4, 4, 4\), got list"),
         ({"predictor": lambda windows: windows[..., :2]}, "predictor"),

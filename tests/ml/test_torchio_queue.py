@@ -188,6 +188,12 @@ def test_a_subject_without_the_classes_gets_patches_anywhere(
     assert len(found) > 100
 
 
+@pytest.mark.parametrize("wrong", [{1: -1}, {1: 0, 2: 0}, [], {0.5: 1}])
+def test_probabilities_that_find_nothing_are_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="classes"):
+        ForegroundSampler(PATCH, "seg", wrong)
+
+
 def test_the_sampler_draws_from_torchs_generator(dataset: VolumeCollectionSubjectsDataset) -> None:
     drawn = []
     for seed in (1, 1, 2):

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
 from radiobject import RadiObject, WriteConfig
+from radiobject.backends.base import StoredObject
 from radiobject.errors import (
     ConfigError,
+    ConflictError,
     CorruptObjectError,
+    FormatError,
+    IngestError,
     MissingObjectError,
     StaleIndexError,
     StorageError,
     ViewError,
 )
 from radiobject.format.changes import CollectionEdit, Edit
+from radiobject.format.journal import running
 from radiobject.format.schema import OBJECT
 from radiobject.format.transaction import Transaction
-from radiobject.model.foreground import stored_index
+from radiobject.model import foreground as building
+from radiobject.model.foreground import _indexed, stored_index
+from radiobject.model.study import Study
 from radiobject.storage import Storage
+from radiobject.writing.foreground import put_index
 from tests.conftest import Place
 
 SUBJECTS = ("a", "b", "c")
@@ -154,6 +165,11 @@ def test_erased_subjects_leave_no_index(radi: RadiObject) -> None:
     assert_indexed(radi)
 
 
+def test_the_last_erased_subject_leaves_no_folder(tmp_path: Path) -> None:
+    make(tmp_path / "study").purge(SUBJECTS, "withdrew consent")
+    assert not (tmp_path / "study" / "indexes").exists()
+
+
 def rewritten(radi: RadiObject, key: str, data: bytes | None) -> None:
     storage = radi._study.snapshot.storage
     storage.delete(key)
@@ -176,17 +192,51 @@ def test_a_damaged_index_is_an_error_that_validate_finds(radi: RadiObject, damag
     assert radi.validate("full").ok
 
 
+def restated(radi: RadiObject, rows: pa.Table) -> RadiObject:
+    """The study when rows of `seg` name other indexes."""
+    transaction = Transaction(radi._study.snapshot.storage, radi._study.snapshot, "swap")
+    transaction.commit(Edit(collections={"seg": CollectionEdit("label", radi.seg.backend, updated=rows)}))
+    return RadiObject(radi.uri)
+
+
+def test_an_object_of_another_kind_is_no_index(radi: RadiObject) -> None:
+    root = StoredObject.of("zarr.json", radi._study.snapshot.storage.read("zarr.json"))
+    named_root = pa.table({"obs_id": ["a_seg"], "_foreground": pa.array([asdict(root)], OBJECT)})
+    with pytest.raises(FormatError, match="below indexes/"):
+        stored_index(restated(radi, named_root)._study, "seg", 0)
+
+
 def test_an_index_of_other_voxels_is_stale(radi: RadiObject) -> None:
     rows = radi._study.obs("seg").read(["obs_id", "_foreground"])
     swapped = pa.table({"obs_id": rows["obs_id"][:1], "_foreground": rows["_foreground"][1:2].cast(OBJECT)})
-    transaction = Transaction(radi._study.snapshot.storage, radi._study.snapshot, "swap")
-    transaction.commit(Edit(collections={"seg": CollectionEdit("label", radi.seg.backend, updated=swapped)}))
-    radi = RadiObject(radi.uri)
+    radi = restated(radi, swapped)
     with pytest.raises(StaleIndexError, match="index_foreground"):
         stored_index(radi._study, "seg", 0)
     assert stored_index(radi._study, "seg", 1) is not None
+    assert radi.validate().ok
+    (problem,) = radi.validate("full").problems
+    assert "indexes/seg" in str(problem)
     radi.index_foreground(rebuild=True)
     assert_indexed(radi)
+    assert radi.validate("full").ok
+
+
+def test_an_index_of_another_shape_is_refused(radi: RadiObject) -> None:
+    index = stored_index(radi._study, "seg", 0)
+    assert index is not None
+    storage = radi._study.snapshot.storage
+    stated = put_index(replace(index, shape=(40, 50, 60)), "indexes/seg/wide.fg", storage)
+    wide = {"obs_id": pa.array(["a_seg"]), "_foreground": pa.array([stated], OBJECT)}
+    radi = restated(radi, pa.table(wide))
+    with pytest.raises(FormatError, match=r"\(4, 5, 6\) voxels"):
+        stored_index(radi._study, "seg", 0)
+
+
+def test_a_copy_that_fails_leaves_no_index(radi: RadiObject, tmp_path: Path) -> None:
+    rewritten(radi, str(named(radi)[2]), b"cut off")
+    with pytest.raises(CorruptObjectError, match="indexes/seg"):
+        radi.write(tmp_path / "copy", backend="zarr", executor="serial", progress=False)
+    assert not list((tmp_path / "copy").rglob("*.fg"))
 
 
 def test_an_index_that_is_not_there_cannot_be_committed(radi: RadiObject) -> None:
@@ -205,6 +255,81 @@ def test_volumes_appended_meanwhile_are_no_conflict(plain: RadiObject) -> None:
     plain.index_foreground()
     assert plain.version == 3
     assert_indexed(plain)
+
+
+def failed_once(folder: Path) -> tuple[RadiObject, dict[str, Any], str]:
+    """A study, sources of label volumes of which one was finished before another failed, and its index."""
+    radi = make(folder / "study")
+    before = set(keys(radi))
+    early, late = folder / "early.nii", folder / "late.nii"
+    nib.save(nib.Nifti1Image(mask(1), np.eye(4)), early)
+    late.write_bytes(b"no")
+    sources = {"more": [(str(early), "a"), (str(late), "b")]}
+    with pytest.raises(IngestError):
+        radi.append(sources, labels=["more"], executor="serial", progress=False)
+    nib.save(nib.Nifti1Image(mask(2), np.eye(4)), late)
+    (finished,) = set(keys(radi)) - before
+    return radi, sources, finished
+
+
+def test_an_index_that_a_live_write_has_finished_survives_clean_up(tmp_path: Path) -> None:
+    radi, _, finished = failed_once(tmp_path)
+    radi.cleanup(keep=1, older_than=-1, force=True)
+    assert finished in keys(radi)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_finished_volume_is_taken_over_with_its_index_if_that_is_whole(
+    tmp_path: Path, damaged: bool
+) -> None:
+    radi, sources, finished = failed_once(tmp_path)
+    if damaged:
+        data = radi._study.snapshot.storage.read(finished)
+        rewritten(radi, finished, data[:-9] + b"123456789")
+    radi.append(sources, labels=["more"], resume=True, progress=False)
+    assert_indexed(radi, "more")
+    assert (finished in named(radi, "more")) != damaged
+
+
+def between(monkeypatch: pytest.MonkeyPatch, number: int, change: Callable[[], Any]) -> None:
+    """Let another writer come in when `index_foreground` is at its volume of that number."""
+    seen: list[int] = []
+
+    def indexed(study: Study, name: str, position: int) -> dict[str, Any]:
+        seen.append(position)
+        if len(seen) == number:
+            change()
+        return _indexed(study, name, position)
+
+    monkeypatch.setattr(building, "_indexed", indexed)
+
+
+def test_volumes_that_others_move_between_two_commits_are_found_by_their_ids(
+    plain: RadiObject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "_GROUP", 1)
+    between(monkeypatch, 2, lambda: RadiObject(plain.uri).delete(subjects="a"))
+    plain.index_foreground(executor="serial")
+    assert plain.seg.obs_ids == ["b_seg", "c_seg"]
+    assert_indexed(plain)
+
+
+def test_others_see_that_indexes_are_being_built(plain: RadiObject, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    between(monkeypatch, 1, lambda: seen.append(len(running(plain._study.snapshot.storage))))
+    plain.index_foreground(executor="serial")
+    assert (seen, running(plain._study.snapshot.storage)) == ([1], [])
+
+
+def test_indexing_that_fails_lets_others_go_on(plain: RadiObject, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = {"seg": [((mask(2), None), "a")]}
+    other = RadiObject(plain.uri)
+    between(monkeypatch, 1, lambda: other.append(new, on_conflict="replace", progress=False))
+    with pytest.raises(ConflictError, match="a_seg"):
+        plain.index_foreground(executor="serial")
+    other.purge("b", "withdrew consent")  # which waits for writes that may be alive
+    other.cleanup(keep=1, older_than=-1, force=True)
+    assert keys(other) == [key for key in named(other) if key]
 
 
 def test_images_and_views_are_refused(radi: RadiObject) -> None:

@@ -96,7 +96,8 @@ def predict(
 
     All are committed at once, at the end. `resume=True` keeps what an interrupted call with the same network
     and settings has finished, and a call after an append predicts what is new. `version` is your word for
-    which network it is, in place of a digest of its parameters.
+    which network it is, in place of a digest of its parameters and buffers, and of the numbers and texts that
+    its modules have as attributes.
 
     Raises as `sliding_window`, `SampleSpec`'s `Cohort.of` and `add_collection`.
 
@@ -116,12 +117,15 @@ def predict(
         spec.images, spacing=spec.spacing, axcodes=spec.axcodes, grid=spec.grid, on=spec.on,
         missing=spec.missing, pad=spec.pad,
     )  # fmt: skip
-    cohort = Cohort.of(images, radi if samples is None else samples)
+    view = radi if samples is None else samples
+    if not isinstance(view, StudyView) or view._study.location.uri != radi._study.location.uri:
+        raise ConfigError("predict(samples=)", expected="a view of radi, as radi.filter", got=repr(samples))
+    cohort = Cohort.of(images, view)
     settings = {
         "roi_size": size, "sw_batch_size": sw_batch_size, "overlap": overlap, "mode": mode,
         "sigma_scale": sigma_scale, "cval": spec.pad, "post": post,
     }  # fmt: skip
-    source = (radi if samples is None else samples).collection(cohort.streams[0].collection)
+    source = view.collection(cohort.streams[0].collection)
     with _evaluating(network, device):
         kind = kind or _kind_of(cohort, network, size, spec.pad, device, post)
         job = _Job(cohort, network, {**settings, "sw_device": device}, kind)
@@ -229,9 +233,17 @@ def _digest(network: Predictor, spec: SampleSpec, settings: dict[str, Any]) -> s
     told.update(f"{spec!r} {said!r}".encode())
     if isinstance(network, torch.nn.Module):
         told.update(f"{function_identity(type(network).forward)} {network!r}".encode())
+        for name, part in network.named_modules():
+            told.update(f"{name} {_plain_attributes(part)!r}".encode())
         for name, value in network.state_dict().items():
             told.update(name.encode())
             told.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     else:
         told.update(function_identity(network).encode())
     return told.hexdigest()
+
+
+def _plain_attributes(part: torch.nn.Module) -> list[tuple[str, Any]]:
+    """Numbers and texts that a module computes with and does not say of itself."""
+    plain = (bool, int, float, str)
+    return sorted((k, v) for k, v in vars(part).items() if isinstance(v, plain) and k != "training")

@@ -54,7 +54,8 @@ def references(
 
     `images`, `masks`, `targets` and `options` are those of `SampleSpec`: partners are matched and their grids
     compared, from the tables alone. A key of several collections has a list, which LoadImage stacks as
-    channels. "obs_id" and "obs_subject_id" come along. References name the version, so that a
+    channels. Partners on different grids pass with `grid="first"`, for MONAI's `ResampleToMatchd` to do the
+    rest. "obs_id" and "obs_subject_id" come along. References name the version, so that a
     `PersistentDataset` never takes what it has kept of another one.
 
     Raises as `Cohort.of`.
@@ -64,7 +65,7 @@ def references(
     >>> [sorted(item) for item in references(radi, "T1w", "seg")][0]
     ['image', 'label', 'obs_id', 'obs_subject_id']
     """
-    for name in ("spacing", "axcodes", "patch_size", "plane"):
+    for name in ("spacing", "axcodes", "patch_size", "plane", "pad", "dtype"):
         if options.get(name) is not None:
             raise ConfigError(
                 f"references({name}=)", expected="volumes as they are stored", got=repr(options[name]),

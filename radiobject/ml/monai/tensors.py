@@ -67,8 +67,9 @@ def apply(
     """Call a transform of MONAI on a sample of ours, and return what it makes of it.
 
     The voxels under `images` and `masks` go in, and stay, as `MetaTensors` says. In the result, or in each of
-    several, "affine" is that of the first image, a 4x4 float64 array. `PlanDataset` and `RadiLoader` do this
-    for the transforms that they are given.
+    several, "affine" is that of the first image, a 4x4 float64 array; where no MetaTensor is left
+    (`EnsureTyped(track_meta=False)`, `ToNumpy`) nobody knows it, and the key is gone. `PlanDataset` and
+    `RadiLoader` do this for the transforms that they are given.
 
     >>> from monai.transforms import Flipd
     >>> sample = {"image": torch.arange(4.0).reshape(1, 4, 1, 1), "affine": np.eye(4), "obs_id": "a"}
@@ -85,6 +86,8 @@ def apply(
             each.update(apply_pending_transforms({key: each[key] for key in placed}, None))
             if placed:
                 each["affine"] = each[placed[0]].affine.numpy().astype(np.float64)
+            else:  # that of the patch as it was read may be another one by now
+                each.pop("affine", None)
     return made
 
 

@@ -21,6 +21,7 @@ from monai.inferers.utils import _get_scan_interval
 from monai.utils.misc import fall_back_tuple
 
 from radiobject.errors import AlignmentError, ConfigError
+from radiobject.frozen import is_whole
 from radiobject.geometry.box import Box
 from radiobject.ml.blocks import read_frames
 from radiobject.model.volume import Volume
@@ -74,6 +75,8 @@ def sliding_window(
     >>> found.shape == volume.shape, found.dtype
     (True, dtype('uint8'))
     """
+    if not is_whole(sw_batch_size):
+        raise ConfigError("sw_batch_size=", expected="an int, at least 1", got=repr(sw_batch_size))
     windows = Windows.of(Source.of(volumes), roi_size, overlap, cval)
     with torch.no_grad():
         weight = windows.weights(mode, sigma_scale, sw_device)
@@ -272,7 +275,11 @@ def mapped(
 
 def rows_of(scores: torch.Tensor, found: Any) -> npt.NDArray[Any]:
     """What `post` made of rows, (K, rows, Y, Z), in a type that volumes have."""
-    array = found.detach().cpu().numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
+    if isinstance(found, torch.Tensor):
+        found = found.detach().cpu()
+        # as the half floats that no volume has are held exactly
+        found = (found.float() if found.dtype in (torch.float16, torch.bfloat16) else found).numpy()
+    array = np.asarray(found)
     array = array[None] if array.ndim == 3 else array
     if array.ndim != 4 or array.shape[1:] != scores.shape[1:]:
         size = tuple(scores.shape[1:])

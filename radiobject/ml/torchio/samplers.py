@@ -14,6 +14,7 @@ from radiobject.errors import ConfigError, UnknownIdError
 from radiobject.ml.draws import Draws
 from radiobject.ml.foreground import centres
 from radiobject.ml.lazy_tensor import LazyTensor, SampleVoxels
+from radiobject.ml.sampling import Foreground
 from radiobject.ml.torchio.patches import SubjectTransform
 
 __all__ = ["ForegroundSampler", "TransformedSampler"]
@@ -34,6 +35,8 @@ class ForegroundSampler(RandomSampler):
     have. Patches near a border are moved inwards to fit, so that voxels there count as all others. A subject
     without any of the classes gets patches anywhere.
 
+    `ConfigError` is raised for values that are no integers, negative weights and weights of 0 alone.
+
     Subjects are those of `VolumeCollectionSubjectsDataset`, their masks as stored: a transform before the
     sampler would move voxels away from the places that are known, and is refused (`ConfigError`).
 
@@ -53,7 +56,9 @@ class ForegroundSampler(RandomSampler):
         label_probabilities: Mapping[int, float] | Sequence[int] | None = None,
     ) -> None:
         super().__init__(patch_size)
-        self.label_name, self.label_probabilities = label_name, label_probabilities
+        # as a plan has them: a negative weight, or weights of 0 alone, would find nothing anywhere
+        self.label_probabilities = Foreground(classes=label_probabilities).classes
+        self.label_name = label_name
 
     def _generate_patches(
         self, subject: tio.Subject, num_patches: int | None = None
