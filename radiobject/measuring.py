@@ -49,7 +49,8 @@ class measure:  # noqa: N801 - used as `with radiobject.measure() as m:`
 
     Counters: `requests` (reads of objects or ranges of them), `bytes_read` (as stored), `bytes_used`
     (voxel bytes returned), `chunks_decoded` and `bytes_decoded` (whole chunks that reads touched),
-    `volumes_opened`, `cache_hits`.
+    `volumes_opened`, `cache_hits`, `row_groups` (of tables, read), `bytes_written` (tables, commits and
+    documents; voxels are written by their engine).
 
     >>> with measure() as m:
     ...     add("requests", 2)
@@ -94,6 +95,9 @@ class measure:  # noqa: N801 - used as `with radiobject.measure() as m:`
 
     def __getitem__(self, name: str) -> int:
         return self.counts[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.counts
 
     def __repr__(self) -> str:
         counts = self.counts

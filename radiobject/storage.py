@@ -6,12 +6,14 @@ promise; everything else goes by fsspec.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from io import BufferedReader
 from typing import Any, TypeVar
 
 from radiobject import measuring
@@ -24,7 +26,7 @@ from radiobject.errors import (
     StorageError,
 )
 from radiobject.failures import code_of, mapped
-from radiobject.local_disk import LEFTOVER, create_file, sync_folder, syncfs
+from radiobject.local_disk import LEFTOVER, create_file, is_below, open_regular, sync_folder, syncfs
 from radiobject.location import Location
 
 __all__ = ["ObjectInfo", "Storage", "check_key"]
@@ -52,7 +54,7 @@ def check_key(key: str) -> str:
     >>> check_key("tables/obs_meta/a.parquet")
     'tables/obs_meta/a.parquet'
     """
-    segments = key.split("/")
+    segments = key.split("/") if isinstance(key, str) else [""]
     if not key or "\\" in key or "\0" in key or "://" in key or any(s in ("", ".", "..") for s in segments):
         raise FormatError("path", expected="a relative path inside the study", got=repr(key))
     return key
@@ -67,31 +69,60 @@ class Storage:
 
     def __init__(self, location: Location) -> None:
         self.location = location
+        self._root = "\0"  # where the study is, links followed; looked up when first needed
 
     @property
     def creates_exclusively(self) -> bool:
         """Whether `create` is known to let exactly one of two writers win here."""
         return self.location.scheme in _CREATES
 
-    def read(self, key: str) -> bytes:
-        """The whole object."""
+    def read(self, key: str, at_most: int = 2**62) -> bytes:
+        """The whole object; `FormatError` for one of more than `at_most` bytes, which is not read."""
 
         def local(path: str) -> bytes:
-            with open(path, "rb") as file:
+            with self._opened(path) as file:
+                self._bounded(key, os.fstat(file.fileno()).st_size, at_most)
                 return file.read()
 
         once = self.location.read_args
         data: bytes = self._call("read", key, local, lambda fs, path: fs.cat_file(path, **once))
         measuring.add("bytes_read", len(data))
+        self._bounded(key, len(data), at_most)
         return data
+
+    def _bounded(self, key: str, size: int, at_most: int) -> None:
+        if size > at_most:
+            raise FormatError(
+                f"{self.location.uri}/{key}", expected=f"at most {at_most} bytes", got=f"{size} bytes"
+            )
+
+    def _opened(self, path: str) -> BufferedReader:
+        """A file of a local study, open for reading; `FormatError` where a link leads out of the study."""
+        file = os.fdopen(open_regular(path), "rb")
+        if not is_below(file.fileno(), path, self._root):
+            self._root = os.path.realpath(self.location.path)  # it may have moved
+            if not is_below(file.fileno(), path, self._root):
+                file.close()
+                raise FormatError(path, expected="a file inside the study", got="a link out of it")
+        return file
+
+    def require_inside(self, key: str, at_most: int) -> None:
+        """Of a local object, if it is there, that an engine may open it by its path.
+
+        `FormatError` for a link that leads out or over `at_most` bytes, `StorageError` for what is no file.
+        """
+        path, where = os.path.join(self.location.path, check_key(key)), f"{self.location.uri}/{key}"
+        with contextlib.suppress(MissingObjectError), mapped(where), self._opened(path) as file:
+            self._bounded(key, os.fstat(file.fileno()).st_size, at_most)
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """Bytes `start:stop` of the object; fewer came than asked for is `CorruptObjectError`."""
 
         def local(path: str) -> bytes:
-            with open(path, "rb") as file:
+            with self._opened(path) as file:
                 file.seek(start)
-                return file.read(stop - start)
+                # what a document says is there, or less: no room is made for more than is
+                return file.read(max(min(stop, os.fstat(file.fileno()).st_size) - start, 0))
 
         if stop <= start:
             return b""
@@ -107,7 +138,7 @@ class Storage:
         """
 
         def local(path: str) -> bytes:
-            with open(path, "rb") as file:
+            with self._opened(path) as file:
                 file.seek(max(os.fstat(file.fileno()).st_size - length, 0))
                 return file.read()
 
@@ -167,6 +198,7 @@ class Storage:
                 file.write(data)
 
         self._call("write", key, local, lambda fs, path: fs.pipe_file(path, data, **self.location.pipe_args))
+        measuring.add("bytes_written", len(data))
 
     def replace(self, key: str, data: bytes) -> None:
         """Overwrite an object so that a reader sees the old bytes or the new ones."""
@@ -183,6 +215,7 @@ class Storage:
                     os.unlink(temporary)
 
         self._call("replace", key, local, lambda fs, path: fs.pipe_file(path, data))
+        measuring.add("bytes_written", len(data))
 
     def create(self, key: str, data: bytes) -> bool:
         """Create an object durably unless the key is taken.
@@ -203,12 +236,14 @@ class Storage:
                     return False
                 self.write(key, data)
                 return True
-        return self._call(
+        ours = self._call(
             "create",
             key,
             lambda path: create_file(path, data),
             lambda fs, path: _create_remote(fs, path, data),
         )
+        measuring.add("bytes_written", len(data) if ours else 0)
+        return ours
 
     def delete(self, key: str) -> None:
         """Remove an object; silent when there is none."""

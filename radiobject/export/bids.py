@@ -11,6 +11,7 @@ from radiobject.errors import MetadataError
 from radiobject.executor import Executor, Progress
 from radiobject.export.bids_names import Place, places, subject_labels, with_neighbours
 from radiobject.export.folders import each, empty_folder, scalar_columns, tsv, write_bytes, write_json
+from radiobject.failures import mapped
 from radiobject.format.acquisition import COLUMNS, ENTITIES, metadata_of
 from radiobject.format.meta import Label
 from radiobject.format.schema import DERIVED_SCHEMA, OBS_SCHEMA
@@ -86,7 +87,8 @@ def export_bids(
     _scans(root, placed)
 
     def work(place: Place) -> list[tuple[str, bytes]]:
-        return _write(radi, root, place, (place.pipeline, place.stem) in beside)
+        with mapped(f"{root}: {place.stem}", writing=True):  # a name may be too long for the disk
+            return _write(radi, root, place, (place.pipeline, place.stem) in beside)
 
     tables = each(work, placed, progress=progress, executor=executor, workers=workers)
     _attached_tables(root, placed, tables)

@@ -28,10 +28,11 @@ from radiobject.errors import (
     UpstreamStudyError,
 )
 from radiobject.forking import on_fork, renew_on_fork
-from radiobject.format.commit import Change, Commit, sealed, unsealed
+from radiobject.format.commit import MOST_BYTES, Change, Commit, sealed, unsealed
 from radiobject.format.layout import HINT, ROOT, UPSTREAM_GROUP, VERSIONS, version_key, version_of
 from radiobject.format.meta import FORMAT
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, SUBJECT_SCHEMA, THUMBNAIL_SCHEMA
+from radiobject.format.strict import count, text
 from radiobject.format.tables import Table
 from radiobject.format.tags import tags
 from radiobject.location import Location
@@ -255,7 +256,7 @@ class Catalog:
     def commit(self, version: int) -> Commit:
         """The commit of a version, checked; `MissingObjectError` when there is none."""
         where = f"{self.uri}/{version_key(version)}"
-        commit = Commit.from_bytes(self.storage.read(version_key(version)), where)
+        commit = Commit.from_bytes(self.storage.read(version_key(version), MOST_BYTES), where)
         if commit.version != version:
             raise CorruptObjectError(where, expected=f"version {version}", got=f"version {commit.version}")
         return commit
@@ -280,12 +281,12 @@ class Catalog:
         """The study's own attributes, None when there is no study document; refuses what is not ours."""
         where = f"{self.uri}/{ROOT}"
         try:
-            document = json.loads(self.storage.read(ROOT))
+            document = json.loads(self.storage.read(ROOT, MOST_BYTES))
             ours = document["attributes"]["radiobject"]
             kind, version = ours["type"], str(ours["format"])
         except MissingObjectError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise FormatError(where, expected="a radiobject study", got="another document") from error
         if kind != "study" or version.split(".")[0] != FORMAT.split(".")[0]:
             raise FormatError(
@@ -306,10 +307,10 @@ class Catalog:
     def hint(self) -> Hint | None:
         """What the last writer left, None when it is missing or unreadable."""
         try:
-            raw, _ = unsealed(self.storage.read(HINT), HINT)
-            return Hint(int(raw["latest"]), int(raw["oldest"]), str(raw["sha256"]))
-        except (MissingObjectError, CorruptObjectError, FormatError, KeyError, TypeError):
-            return None
+            raw, _ = unsealed(self.storage.read(HINT, MOST_BYTES), HINT)
+            return Hint(count(raw["latest"], 1), count(raw["oldest"], 1), text(raw["sha256"]))
+        except (MissingObjectError, CorruptObjectError, KeyError, TypeError, ValueError):
+            return None  # FormatError is a ValueError
 
     def _exists(self, version: int) -> bool:
         return version >= 1 and self.storage.size(version_key(version)) is not None

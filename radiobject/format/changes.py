@@ -41,6 +41,9 @@ from radiobject.storage import Storage
 
 __all__ = ["CollectionEdit", "Edit"]
 
+_ALL_PARTS = 8000
+"""Parts of all tables of a commit; each takes some hundred bytes of the eight million that it may have."""
+
 
 @dataclass
 class CollectionEdit:
@@ -180,7 +183,7 @@ class Edit:
         _check_subjects(base, self, subjects_added, removed, wrong)
         if self.oldest is not None:
             draft = dataclasses.replace(draft, oldest=max(self.oldest, draft.oldest))
-        draft = compacted(draft, storage, 1 if self.compact else MAX_PARTS)
+        draft = compacted(draft, storage, 1 if self.compact else _most_parts(draft))
         change = Change(
             subjects_added=frozenset(subjects_added),
             subjects_updated=frozenset(subjects_updated),
@@ -305,6 +308,12 @@ class Edit:
         return self._parts[key]
 
 
+def _most_parts(draft: Commit) -> int:
+    """Parts that a table may have: fewer among hundreds of collections, as one commit names them all."""
+    tables = len(draft.tables) + sum(len(entry.tables) for entry in draft.collections)
+    return max(1, min(MAX_PARTS, _ALL_PARTS // max(tables, 1)))
+
+
 def _with_columns(
     table: Table, edit: Edit | CollectionEdit, empty: pa.Schema, wrong: type[RadiObjectError] | None
 ) -> Table:
@@ -348,9 +357,9 @@ def _check_subjects(
             )
     if edit.removed_subjects:
         for entry in base.commit.collections:
-            rows = base.table("obs", entry.name).read(["obs_subject_id", "obs_id"]).to_pylist()
-            left = [r["obs_id"] for r in rows if r["obs_subject_id"] in edit.removed_subjects]
-            if left := [i for i in left if i not in removed]:
+            rows = base.table("obs", entry.name).read(["obs_subject_id", "obs_id"])
+            theirs = select_rows(rows, edit.removed_subjects, "obs_subject_id")["obs_id"].to_pylist()
+            if left := [i for i in theirs if i not in removed]:
                 raise (wrong or MetadataError)(
                     f"subjects {sorted(edit.removed_subjects)[:5]}",
                     expected="no volumes of theirs to be left",

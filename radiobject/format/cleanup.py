@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from radiobject.errors import ConfigError, MissingObjectError
 from radiobject.format.catalog import Catalog
 from radiobject.format.changes import Edit
-from radiobject.format.integrity import named_keys
 from radiobject.format.journal import LIVE_SECONDS, Journal, Running, running
 from radiobject.format.layout import COLLECTIONS, ROOT, TAGS, TRANSACTIONS, VERSIONS, is_study, made_here
+from radiobject.format.needed import named_keys
 from radiobject.format.objects import table_objects
 from radiobject.format.tags import tags
 from radiobject.format.transaction import Transaction
@@ -91,9 +91,7 @@ def cleanup(
     committed = {one.commit.txn_id for one in kept}
     live = [r for r in writing if r.txn_id not in committed]
     cutoff = min([now - older_than, *(r.begun - 1 for r in live if older_than > 0)])
-    needed: set[str] = set()
-    for one in kept:
-        needed |= named_keys(one)
+    needed = named_keys(kept)
     # commits stay for good: a number that came free could be won again by a writer with an old handle, and
     # history would branch. They are small, and say which version expired.
     keep_always = (f"{TAGS}/", f"{VERSIONS}/", *finished)

@@ -8,15 +8,32 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from radiobject.errors import CorruptObjectError, FormatError, SnapshotExpiredError
-from radiobject.format.layout import FEATURES
+from radiobject.errors import CapabilityError, CorruptObjectError, FormatError, SnapshotExpiredError
+from radiobject.format.layout import COLLECTIONS, FEATURES, VERSIONS
 from radiobject.format.meta import FORMAT
-from radiobject.format.tables import Part
+from radiobject.format.strict import count, key, listed, mapped, text
+from radiobject.format.tables import MOST_ROWS, Part
 
-__all__ = ["PURGE", "Change", "CollectionEntry", "Commit", "canonical", "sealed", "tombstone", "unsealed"]
+__all__ = [
+    "MOST_BYTES",
+    "PURGE",
+    "Change",
+    "CollectionEntry",
+    "Commit",
+    "canonical",
+    "sealed",
+    "tombstone",
+    "unsealed",
+]
 
 PURGE = "purge"
 """The operation of a commit that erased subjects from all versions."""
+
+MOST_BYTES = 2**23
+"""Of a sealed document. A commit has some 300 bytes for each part of a table."""
+
+_MOST_NESTED = 10**5
+"""Lists and objects, which take some hundred bytes each in memory and three in the document."""
 
 _TAIL = b',"self_sha256":"'
 
@@ -50,16 +67,17 @@ class CollectionEntry:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CollectionEntry:
-        """Read back `to_json`."""
+        """Read back `to_json`. `KeyError`, `TypeError` or `ValueError` for what no writer writes."""
+        data = mapped(data)
         shape = data["shape"]
-        return cls(
-            str(data["name"]),
-            str(data["kind"]),
-            str(data["path"]),
-            str(data["backend"]),
-            None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
-            {name: tuple(Part.from_json(p) for p in parts) for name, parts in data["tables"].items()},
-        )
+        if shape is not None:
+            x, y, z = (count(n, 1) for n in listed(shape))
+            shape = x, y, z
+        if (kind := text(data["kind"])) not in ("image", "label"):
+            raise ValueError(f"kind {kind!r}")
+        if not (name := text(data["name"])) or name.startswith("_"):
+            raise ValueError(f"a collection named {name!r:.60}")
+        return cls(name, kind, key(data["path"], COLLECTIONS), text(data["backend"]), shape, _tables(data))
 
 
 @dataclass(frozen=True)
@@ -110,8 +128,17 @@ class Change:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Change:
-        """Read back `to_json`."""
-        return cls(**{name: frozenset(data.get(name, ())) for name in cls.__dataclass_fields__})
+        """Read back `to_json`. `TypeError` or `ValueError` for what no writer writes."""
+        data = mapped(data)
+        return cls(**{n: frozenset(map(text, listed(data.get(n, [])))) for n in cls.__dataclass_fields__})
+
+
+def _tables(data: Mapping[str, Any]) -> dict[str, tuple[Part, ...]]:
+    tables = {name: tuple(map(Part.from_json, listed(of))) for name, of in mapped(data["tables"]).items()}
+    for name, parts in tables.items():
+        if sum(part.rows for part in parts) > MOST_ROWS:
+            raise ValueError(f"a table {name!r:.60} of more than {MOST_ROWS} rows")
+    return tables
 
 
 _Ids = tuple[frozenset[str], frozenset[str], frozenset[str]]
@@ -180,6 +207,7 @@ class Commit:
         """
         raw, digest = unsealed(data, where)
         try:
+            raw = mapped(raw)
             if raw["type"] == "tombstone":
                 raise SnapshotExpiredError(
                     where,
@@ -194,38 +222,53 @@ class Commit:
                     got=f"{raw['type']} of {raw['format']}",
                     hint="Update radiobject-zarr to read it.",
                 )
-            if unknown := set(raw["features"]) - FEATURES:
+            if unknown := set(map(text, listed(raw["features"]))) - FEATURES:
                 raise FormatError(
                     where,
                     expected="features known here",
                     got=", ".join(sorted(unknown)),
                     hint="Update radiobject-zarr to read it.",
                 )
-            return cls(
-                version=int(raw["version"]),
-                parent=raw["parent"],
-                parent_sha256=raw["parent_sha256"],
-                study=str(raw["study"]),
-                txn_id=str(raw["txn_id"]),
-                operation=str(raw["operation"]),
-                message=str(raw["message"]),
-                created=str(raw["created"]),
-                writer=str(raw["writer"]),
+            parent, parent_sha256, beside = raw["parent"], raw["parent_sha256"], raw["change_list"]
+            found = cls(
+                version=count(raw["version"], 1),
+                parent=None if parent is None else count(parent, 1),
+                parent_sha256=None if parent_sha256 is None else text(parent_sha256),
+                study=text(raw["study"]),
+                txn_id=text(raw["txn_id"]),
+                operation=text(raw["operation"]),
+                message=text(raw["message"]),
+                created=text(raw["created"]),
+                writer=text(raw["writer"]),
                 change=None if raw["change"] is None else Change.from_json(raw["change"]),
-                change_list=raw["change_list"],
-                tables={n: tuple(Part.from_json(p) for p in ps) for n, ps in raw["tables"].items()},
-                collections=tuple(CollectionEntry.from_json(c) for c in raw["collections"]),
+                change_list=None if beside is None else _change_list(beside),
+                tables=_tables(raw),
+                collections=tuple(CollectionEntry.from_json(c) for c in listed(raw["collections"])),
                 partial=bool(raw["partial"]),
-                oldest=int(raw["oldest"]),
+                oldest=count(raw["oldest"], 1),
                 features=tuple(raw["features"]),
                 sha256=digest,
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            found._check()
+        except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, FormatError):
                 raise
             raise FormatError(
-                where, expected="a commit (schemas/commit.schema.json)", got=repr(error)
+                where, expected="a commit (schemas/commit.schema.json)", got=repr(error)[:300]
             ) from error
+        return found
+
+    def _check(self) -> None:
+        """`ValueError` for what cannot be, whatever the single values are."""
+        if self.parent is not None and self.parent != self.version - 1:
+            raise ValueError(f"parent {self.parent} of version {self.version}")
+        if self.oldest > self.version:
+            raise ValueError(f"oldest {self.oldest} above version {self.version}")
+        if self.change is None and self.change_list is None:
+            raise ValueError("neither a change nor a list of it")
+        for of in ([c.name for c in self.collections], [c.path for c in self.collections]):
+            if len(set(of)) != len(of):
+                raise ValueError("two collections of one name or path")
 
     @property
     def severs(self) -> bool:
@@ -254,6 +297,16 @@ class Commit:
         return replace(self, collections=entries)
 
 
+def _change_list(data: Any) -> Mapping[str, Any]:
+    data = mapped(data)
+    return {
+        **data,
+        "path": key(data["path"], VERSIONS),
+        "bytes": count(data["bytes"]),
+        "sha256": text(data["sha256"]),
+    }
+
+
 def tombstone(study: str, version: int, erased: Commit | None, *, message: str = "") -> bytes:
     """What takes the place of a commit that a purge erased, and keeps its number taken.
 
@@ -270,12 +323,21 @@ def tombstone(study: str, version: int, erased: Commit | None, *, message: str =
 def sealed(value: Mapping[str, Any]) -> tuple[bytes, str]:
     """Canonical JSON that ends in `self_sha256`, the SHA-256 of the same JSON without it; and that hash."""
     body = canonical(value)
+    if len(body) + len(_TAIL) + 66 > MOST_BYTES:
+        raise CapabilityError(
+            f"a {value.get('type', 'document')} of {len(body)} bytes", expected=f"at most {MOST_BYTES}",
+            got="more, which no reader would take", hint="Keep fewer collections in one study.",
+        )  # fmt: skip
     digest = hashlib.sha256(body).hexdigest()
     return body[:-1] + _TAIL + digest.encode() + b'"}', digest
 
 
 def unsealed(data: bytes, where: str) -> tuple[Any, str]:
     """The inverse of `sealed`; `CorruptObjectError` when as little as one bit changed."""
+    if len(data) > MOST_BYTES or data.count(b"{") + data.count(b"[") > _MOST_NESTED:
+        raise FormatError(
+            where, expected=f"a document of at most {MOST_BYTES} bytes", got=f"{len(data)} bytes"
+        )
     cut = len(data) - 66 - len(_TAIL)
     body = data[:cut] + b"}"
     digest = hashlib.sha256(body).hexdigest()
@@ -287,9 +349,13 @@ def unsealed(data: bytes, where: str) -> tuple[Any, str]:
             hint="Restore the file, or open an earlier version.",
         )
     try:
-        return json.loads(body), digest
-    except ValueError as error:
-        raise FormatError(where, expected="JSON", got=str(error)) from error
+        value = json.loads(body)
+        # one reading only: no key twice, no NaN, no text that cannot be written
+        if canonical(value) != body:
+            raise ValueError("JSON in another form")
+    except (ValueError, RecursionError) as error:
+        raise FormatError(where, expected="canonical JSON", got=str(error)[:300]) from error
+    return value, digest
 
 
 def canonical(value: Any) -> bytes:

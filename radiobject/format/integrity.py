@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from radiobject.backends import get_backend
 from radiobject.backends.base import StoredObject
-from radiobject.errors import CapabilityError, ConfigError, IntegrityError, RadiObjectError
+from radiobject.errors import (
+    CapabilityError,
+    ConfigError,
+    FormatError,
+    IntegrityError,
+    RadiObjectError,
+    StaleIndexError,
+)
 from radiobject.format.catalog import Catalog, Snapshot, read_change
 from radiobject.format.commit import CollectionEntry, Commit
+from radiobject.format.foreground import read_index
 from radiobject.format.layout import (
-    COLLECTIONS,
     HINT,
     ROOT,
     TAGS,
@@ -24,13 +31,14 @@ from radiobject.format.layout import (
     root_document,
     version_key,
 )
+from radiobject.format.needed import groups_above, keys_of, name_objects, volume_parts
 from radiobject.format.objects import object_rows, row_objects
 from radiobject.format.schema import OBS_SCHEMA
 from radiobject.format.tables import Part, Table
 from radiobject.format.tags import tags
 from radiobject.storage import Storage, check_key
 
-__all__ = ["Level", "Problem", "Report", "named_keys", "validate"]
+__all__ = ["Level", "Problem", "Report", "validate"]
 
 Level = Literal["quick", "standard", "full"]
 _LEVELS = ("quick", "standard", "full")
@@ -192,7 +200,7 @@ def _check_sizes(
     sizes: Mapping[str, int] | None,
     report: Report,
 ) -> None:
-    wanted = {part.path: part.bytes for part in _parts(commit)}
+    wanted = {part.path: part.bytes for part in commit.parts()}
     wanted |= {key: o["bytes"] for _, row in rows for key, o in row_objects(row)}
     if commit.change_list is not None:
         wanted[commit.change_list["path"]] = commit.change_list["bytes"]
@@ -207,7 +215,7 @@ def _check_sizes(
             report.add("missing", key, f"expected an object of {expected} bytes, got nothing")
         elif found[key] != expected:
             report.add("size", key, f"expected {expected} bytes, got {found[key]}")
-    groups = [f"{g}/{ROOT}" for g in _groups(commit, rows)]
+    groups = [f"{g}/{ROOT}" for g in groups_above([commit], (row["_path"] for _, row in rows))]
     with ThreadPoolExecutor(16) as pool:
         for key, wrong in zip(groups, pool.map(lambda k: _wrong_group(storage, k), groups), strict=True):
             if wrong:
@@ -226,12 +234,6 @@ def _check_in_memory(
                 report.add("missing", row["_path"], error)
 
 
-def _groups(commit: Commit, rows: Sequence[tuple[CollectionEntry, dict[str, Any]]]) -> list[str]:
-    """Every folder above a volume that must be a Zarr group."""
-    folders = {c.path for c in commit.collections} | {r["_path"].rpartition("/")[0] for _, r in rows}
-    return sorted({COLLECTIONS, *folders}) if folders else []
-
-
 def _wrong_group(storage: Storage, key: str) -> str | None:
     try:
         return None if storage.read(key) == group_document() else "not the group document that was written"
@@ -247,7 +249,7 @@ def _check_tables(snapshot: Snapshot, report: Report) -> None:
             return part, str(error)
         return part, None if digest == part.sha256 else "its SHA-256 is not the committed one"
 
-    parts = list(_parts(snapshot.commit))
+    parts = list(snapshot.commit.parts())
     with ThreadPoolExecutor(8) as pool:
         for part, wrong in pool.map(check, parts):
             if wrong:
@@ -313,14 +315,19 @@ def _check_objects(
             if wrong:
                 report.add("object", key, wrong)
     report.count("checksums", len(chosen))
+    for _, row in rows:
+        if not documents_only and row.get("_foreground") is not None:
+            _check_index(storage, row, report)
 
 
-def _parts(commit: Commit) -> Iterator[Part]:
-    for parts in commit.tables.values():
-        yield from parts
-    for entry in commit.collections:
-        for parts in entry.tables.values():
-            yield from parts
+def _check_index(storage: Storage, row: dict[str, Any], report: Report) -> None:
+    """A foreground index whose bytes are sound may still be one of another volume."""
+    try:
+        read_index(storage, row["_foreground"], row["_path"], row["_objects"])
+    except (StaleIndexError, FormatError) as error:
+        report.add("index", row["_foreground"]["path"], error)
+    except RadiObjectError:
+        return  # told among the objects
 
 
 def _tagged(storage: Storage, chain: Sequence[Commit], report: Report) -> list[Commit]:
@@ -344,39 +351,11 @@ def _tagged(storage: Storage, chain: Sequence[Commit], report: Report) -> list[C
 
 
 def _named_by(storage: Storage, chain: Sequence[Commit], report: Report) -> set[str]:
-    """Keys that any version of the chain names; versions share most parts, so each is read once."""
-    parts = {
-        part.path: (entry, part)
-        for c in chain
-        for entry in c.collections
-        for part in entry.tables.get("obs", ())
-    }
-    rows = []
-    for entry, part in parts.values():
+    """Keys that any version of the chain names; what cannot be read is a problem, and names nothing."""
+    named, folders = set[str](), set[str]()
+    for entry, part in volume_parts(chain):
         try:
-            table = Table(storage, f"{entry.name}/obs", [part], OBS_SCHEMA)
-            rows += [(entry, row) for row in object_rows(table)]
+            name_objects(Table(storage, f"{entry.name}/obs", [part], OBS_SCHEMA), named, folders)
         except RadiObjectError as error:
             report.add("table", part.path, error)
-    return _named(chain, rows)
-
-
-def named_keys(snapshot: Snapshot) -> set[str]:
-    """Every key that one version needs: documents, table parts, the objects of its volumes."""
-    commit = snapshot.commit
-    rows = [
-        (entry, row) for entry in commit.collections for row in object_rows(snapshot.table("obs", entry.name))
-    ]
-    return _named([commit], rows)
-
-
-def _named(chain: Sequence[Commit], rows: Sequence[tuple[CollectionEntry, dict[str, Any]]]) -> set[str]:
-    """Keys that these commits and these rows of their volume tables name."""
-    named = {ROOT, HINT}
-    for commit in chain:
-        named.add(version_key(commit.version))
-        named |= {part.path for part in _parts(commit)}
-        if commit.change_list is not None:
-            named.add(commit.change_list["path"])
-    named |= {key for _, row in rows for key, _ in row_objects(row)}
-    return named | {f"{g}/{ROOT}" for commit in chain for g in _groups(commit, rows)}
+    return keys_of(chain, named, folders)

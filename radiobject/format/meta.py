@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from radiobject.errors import FormatError
+from radiobject.errors import FormatError, GeometryError
+from radiobject.format.strict import count, listed, number, one_of, text
 from radiobject.geometry.affine import Affine
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Scaling",
     "SourceInfo",
     "VolumeMeta",
+    "require_dims",
     "row_meta",
     "row_text",
     "scaled_dtype",
@@ -171,33 +173,63 @@ class VolumeMeta:
                 data[k] for k in ("scaling", "source", "window", "original_affine")
             )
             return cls(
-                affine=Affine(np.asarray(data["affine"], dtype=np.float64)),
-                dims=tuple(data["dims"]),
-                kind=data["kind"],
-                scaling=None
-                if scaling is None
-                else Scaling(float(scaling["slope"]), float(scaling["inter"]), str(scaling["dtype"])),
-                space_unit=str(data["space_unit"]),
-                time_unit=data["time_unit"],
-                time_step=None if data["time_step"] is None else float(data["time_step"]),
-                window=None if window is None else (float(window[0]), float(window[1])),
-                labels=tuple(
-                    Label(int(x["value"]), str(x["name"]), None if x["rgba"] is None else tuple(x["rgba"]))
-                    for x in data["labels"]
-                ),
+                affine=Affine(data["affine"]),
+                dims=tuple(map(text, listed(data["dims"]))),
+                kind="label" if one_of(data["kind"], "image", "label") == "label" else "image",
+                scaling=None if scaling is None else _scaling(scaling),
+                space_unit=one_of(data["space_unit"], "mm", *MM, "unknown"),
+                time_unit=None if (unit := data["time_unit"]) is None else text(unit),
+                time_step=None if (step := data["time_step"]) is None else number(step),
+                window=None if window is None else _window(window),
+                labels=tuple(map(_label, listed(data["labels"]))),
                 source=SourceInfo(
-                    str(source["format"]),
-                    str(source["byteorder"]),
+                    text(source["format"]),
+                    one_of(source["byteorder"], "<", ">"),
                     bool(source["exact"]),
-                    tuple(source["file_axes"]),
-                    tuple(source["extras"]),
+                    tuple(map(text, listed(source["file_axes"]))),
+                    tuple(map(text, listed(source["extras"]))),
                 ),
-                original_affine=None if before is None else Affine(np.asarray(before, dtype=np.float64)),
+                original_affine=None if before is None else Affine(before),
             )
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
+            if isinstance(error, FormatError | GeometryError):
+                raise
             raise FormatError(
                 f"attributes.radiobject of {where}", expected="our volume keys", got=repr(error)
             ) from error
+
+
+def _scaling(data: Any) -> Scaling:
+    """Of a type that scaled reads return: a signed integer that holds whole numbers, or a float."""
+    dtype = one_of(data["dtype"], "int8", "int16", "int32", "int64", "float32", "float64")
+    made = Scaling(number(data["slope"]), number(data["inter"]), dtype)
+    whole = all(v.is_integer() and abs(v) < 2**63 for v in (made.slope, made.inter))
+    if dtype.startswith("int") and not whole:
+        raise ValueError(f"{made.dtype} of {made.slope} * stored + {made.inter}")
+    return made
+
+
+def _window(data: Any) -> tuple[float, float]:
+    low, high = map(number, listed(data))
+    return low, high
+
+
+def _label(data: Any) -> Label:
+    value, rgba = data["value"], data["rgba"]
+    if type(value) is not int or not -(2**63) <= value < 2**64:
+        raise TypeError(f"a label's value that is no 64-bit number: {value!r:.60}")
+    if rgba is not None:
+        red, green, blue, alpha = (count(v) for v in listed(rgba))
+        rgba = red, green, blue, alpha
+        if max(rgba) > 255:
+            raise ValueError(f"a colour of {rgba}")
+    return Label(value, text(data["name"]), rgba)
+
+
+def require_dims(meta: VolumeMeta, dims: tuple[str, ...], where: str) -> None:
+    """Refuse (`FormatError`) a volume whose arrays have other axes than it says."""
+    if meta.dims != dims:
+        raise FormatError(f"axes of {where}", expected=f"those of its arrays, {dims}", got=str(meta.dims))
 
 
 def row_text(meta: VolumeMeta) -> str:
@@ -214,6 +246,8 @@ def row_meta(text: str) -> VolumeMeta:
     """The inverse of `row_text`, with the identity where the affine belongs."""
     try:
         shared = json.loads(text)
-    except ValueError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise FormatError("column _volume", expected="JSON", got=str(error)) from error
+    if not isinstance(shared, dict):
+        raise FormatError("column _volume", expected="a JSON object", got=type(shared).__name__)
     return VolumeMeta.from_json({**shared, "affine": np.eye(4)}, "column _volume")

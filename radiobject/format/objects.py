@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from radiobject.errors import FormatError
 from radiobject.format.tables import Table
 
 __all__ = ["object_rows", "row_objects", "table_objects"]
@@ -20,10 +21,20 @@ Stated = tuple[str, dict[str, Any]]
 def row_objects(row: Mapping[str, Any]) -> Iterator[Stated]:
     """The objects of a volume: those in its folder, and its foreground index."""
     for stored in row.get("_objects") or ():
-        yield f"{row['_path']}/{stored['path']}", stored
+        yield f"{row['_path']}/{_checked(stored)['path']}", stored
     index = row.get("_foreground")
     if index is not None:
-        yield index["path"], index
+        yield _checked(index)["path"], index
+
+
+def _checked(stored: Any) -> dict[str, Any]:
+    """What a row says of an object, whole: `FormatError` for one without a path, size or checksum."""
+    if stored is None or any(stored.get(key) is None for key in ("path", "bytes", "crc32c")):
+        raise FormatError(
+            "an object that a row names", expected="path, bytes and crc32c", got=repr(stored)[:100]
+        )
+    checked: dict[str, Any] = stored
+    return checked
 
 
 def object_rows(table: Table, *more: str) -> list[dict[str, Any]]:

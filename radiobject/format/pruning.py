@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 
@@ -58,14 +57,19 @@ def rows_where(rows: pa.Table, filter: pc.Expression, where: str) -> npt.NDArray
     return positions
 
 
-class Pruner:
-    """What the statistics in one Parquet footer say about filters. Costs no read beyond the footer."""
+_MAGIC = b"PAR1"  # with it in front, a footer is a Parquet file without pages
 
-    def __init__(self, file: pq.ParquetFile) -> None:
-        footer = io.BytesIO()
-        file.metadata.write_metadata_file(footer)
+
+class Pruner:
+    """What the statistics in one Parquet footer say about filters. Costs no read beyond the footer.
+
+    `footer` is as it stands at the end of the file. Writing anew what was read of it (`write_metadata_file`)
+    kills the process when a statistic is damaged.
+    """
+
+    def __init__(self, file: pq.ParquetFile, footer: bytes) -> None:
         self._schema: pa.Schema = file.schema_arrow
-        self._fragment = ds.ParquetFileFormat().make_fragment(pa.py_buffer(footer.getvalue()))
+        self._fragment = ds.ParquetFileFormat().make_fragment(pa.py_buffer(_MAGIC + footer))
 
     def groups(self, filter: pc.Expression, columns: Sequence[pa.Field], where: str) -> list[int]:
         """Row groups that may hold rows which `filter` keeps; `columns` are those that it names."""

@@ -22,7 +22,6 @@ from radiobject.format.cleanup import clock, spans, studies_inside
 from radiobject.format.commit import PURGE, Commit, tombstone
 from radiobject.format.erasure import Erasure
 from radiobject.format.holders import find_holders
-from radiobject.format.integrity import named_keys
 from radiobject.format.journal import LIVE_SECONDS, Journal, running
 from radiobject.format.layout import (
     COLLECTIONS,
@@ -36,6 +35,7 @@ from radiobject.format.layout import (
     version_key,
     version_of,
 )
+from radiobject.format.needed import named_keys
 from radiobject.format.objects import table_objects
 from radiobject.format.tags import tags as all_tags
 from radiobject.format.traces import Traces, search
@@ -279,7 +279,7 @@ def _needed(
     newest = catalog.latest()
     since = range(max(purged.version + 1, newest.commit.oldest), newest.version + 1)
     kept = [purged, *(catalog.snapshot(v) for v in sorted({*tagged, *since} - {purged.version}))]
-    keys = frozenset[str]().union(*map(named_keys, kept))
+    keys = frozenset(named_keys(kept))
     volumes = frozenset("/".join(key.split("/")[:4]) for key in keys if key.startswith(f"{COLLECTIONS}/"))
     if later:  # groups that they have found there are not written again
         keys |= {key for key in before if _is_group(key) and not traces.in_key(key)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from radiobject.errors import FormatError
+
 __all__ = [
     "DERIVED_SCHEMA",
     "KEYS",
@@ -13,6 +15,8 @@ __all__ = [
     "OBS_SCHEMA",
     "SUBJECT_SCHEMA",
     "THUMBNAIL_SCHEMA",
+    "check_columns",
+    "check_values",
 ]
 
 OBJECT = pa.struct(
@@ -106,3 +110,46 @@ KEYS = {
     "ledger": "obs_id",
 }
 """The key column of each table."""
+
+
+def check_columns(found: pa.Schema, wanted: pa.Schema, where: str) -> None:
+    """Refuse (`FormatError`) a part that lacks a column it must have, has one twice, or one of another type.
+
+    A struct may lack fields that came later, and text may be categorical.
+    """
+    names = found.names
+    if len(set(names)) != len(names):
+        raise FormatError(where, expected="each column once", got=f"{len(names) - len(set(names))} twice")
+    for field in wanted:
+        if field.name in names:
+            if not _alike(found.field(field.name).type, field.type):
+                raise FormatError(
+                    f"column {field.name} of {where}",
+                    expected=str(field.type),
+                    got=str(found.field(field.name).type)[:100],
+                )
+        elif not field.nullable:
+            raise FormatError(where, expected=f"a column {field.name}", got="none")
+
+
+def check_values(rows: pa.Table, wanted: pa.Schema) -> None:
+    """Raise `ArrowInvalid` for text that is no UTF-8, offsets outside, and nulls where none may be."""
+    rows.validate(full=True)
+    for name in rows.column_names:
+        place = wanted.get_field_index(name)
+        if place >= 0 and not wanted.field(place).nullable and rows[name].null_count:
+            raise pa.ArrowInvalid(f"nulls in column {name}")
+
+
+def _alike(found: pa.DataType, wanted: pa.DataType) -> bool:
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_list(found) and pa.types.is_list(wanted):
+        return _alike(found.value_type, wanted.value_type)
+    if pa.types.is_struct(found) and pa.types.is_struct(wanted):
+        known = {f.name: f.type for f in wanted}
+        names = [f.name for f in found]
+        return len(set(names)) == len(names) and all(
+            f.name in known and _alike(f.type, known[f.name]) for f in found
+        )
+    return bool(found == wanted) or pa.types.is_null(found)

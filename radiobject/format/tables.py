@@ -29,15 +29,21 @@ from radiobject.errors import (
 )
 from radiobject.forking import renew_on_fork
 from radiobject.format.layout import part_key
+from radiobject.format.part_file import PartFile, open_parquet
 from radiobject.format.pruning import Pruner, columns_of, rows_where
-from radiobject.format.schema import KEYS
+from radiobject.format.schema import KEYS, check_columns, check_values
+from radiobject.format.strict import count, key, mapped, text
 from radiobject.storage import Storage
 
-__all__ = ["Part", "Table", "unify", "write_part"]
+__all__ = ["MOST_ROWS", "Part", "Table", "unify", "write_part"]
 
 ROW_GROUP = 4096
 PICTURE_GROUP = 128  # where there are bytes, which are read a few at a time: half a megabyte of thumbnails
 _KEPT_GROUPS = 32
+MOST_ROWS = 2**24
+"""Of one table: numbers of so many rows are 128 MiB."""
+_MOST_IN_GROUP = 16 * ROW_GROUP  # nulls cost no bytes: a short file may have any number of rows in a group
+_MOST_FOOTER = 2**26
 _FAR_TAIL = 2**18  # over a network, what comes along with a footer costs less than asking again
 
 
@@ -60,8 +66,12 @@ class Part:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Part:
-        """Read back `to_json`."""
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+        """Read back `to_json`. `KeyError`, `TypeError` or `ValueError` for what no writer writes."""
+        data = mapped(data)
+        fields = cls.__dataclass_fields__.items()
+        checked: dict[str, Any] = {n: (count if f.type == "int" else text)(data[n]) for n, f in fields}
+        key(data["path"], "tables")
+        return cls(**checked)
 
 
 def write_part(storage: Storage, table: str, rows: pa.Table) -> Part:
@@ -130,38 +140,6 @@ def _coded(schema: pa.Schema, coded: Mapping[str, pa.DataType]) -> pa.Schema:
     return schema
 
 
-class _PartFile(io.RawIOBase):
-    """A part as a read-only file over the storage door; its tail, the footer verified, is in memory."""
-
-    def __init__(self, storage: Storage, part: Part, tail: bytes) -> None:
-        super().__init__()
-        self._storage, self._part, self._tail, self._at = storage, part, tail, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._part.bytes}[whence]
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        end = self._part.bytes
-        stop = end if size is None or size < 0 else min(self._at + size, end)
-        start, self._at = self._at, max(stop, self._at)
-        if start >= stop:
-            return b""
-        border = end - len(self._tail)
-        if start >= border:
-            return self._tail[start - border : stop - border]
-        return self._storage.read_range(self._part.path, start, stop)
-
-
 class Table:
     """The parts of one table in one snapshot. Immutable, lazy and shared by every handle of the snapshot.
 
@@ -193,6 +171,7 @@ class Table:
         """Make the lock and the open files anew, in a forked child."""
         self._lock = threading.RLock()
         self._files: dict[str, pq.ParquetFile] = {}
+        self._footers: dict[str, bytes] = {}
 
     @property
     def num_rows(self) -> int:
@@ -320,7 +299,7 @@ class Table:
     def _pruner(self, part: Part) -> Pruner:
         with self._lock:
             if part.path not in self._pruners:
-                self._pruners[part.path] = Pruner(self._file(part))
+                self._pruners[part.path] = Pruner(self._file(part), self._footers[part.path])
             return self._pruners[part.path]
 
     def _stack(self, pieces: Sequence[pa.Table], columns: Sequence[str]) -> pa.Table:
@@ -345,7 +324,9 @@ class Table:
         try:
             with self._lock:  # one ParquetFile is one cursor
                 # a part without any of the columns still says how many rows it has
-                return file.read_row_groups(groups, columns=list(columns) or [self.key], use_threads=False)
+                rows = file.read_row_groups(groups, columns=list(columns) or [self.key], use_threads=False)
+            check_values(rows, self._empty)
+            return rows
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, MissingObjectError) and self._explain is not None:
                 raise self._explain(error) from error
@@ -366,7 +347,7 @@ class Table:
 
     def _open(self, part: Part) -> pq.ParquetFile:
         where = f"{self.storage.location.uri}/{part.path}"
-        if not 8 < part.footer_bytes <= part.bytes:
+        if not 8 < part.footer_bytes <= min(part.bytes, _MOST_FOOTER):
             raise FormatError(where, expected="a footer inside the file", got=f"{part.footer_bytes} bytes")
         try:
             length = part.footer_bytes if self.storage.location.is_near else max(part.footer_bytes, _FAR_TAIL)
@@ -377,17 +358,24 @@ class Table:
             raise self._explain(error) from error
         if hashlib.sha256(tail[-part.footer_bytes :]).hexdigest() != part.footer_sha256:
             raise CorruptObjectError(where, expected="the footer that was committed", got="another")
-        try:
-            return pq.ParquetFile(
-                pa.PythonFile(_PartFile(self.storage, part, tail), mode="r"),
-                pre_buffer=True,
-                page_checksum_verification=True,
-                arrow_extensions_enabled=False,
+        file = open_parquet(PartFile(self.storage, part.path, part.bytes, tail), where)
+        check_columns(file.schema_arrow, self._empty, where)
+        if file.metadata.num_rows != part.rows:
+            raise CorruptObjectError(
+                where, expected=f"{part.rows} rows, as its commit says", got=f"{file.metadata.num_rows}"
             )
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, RadiObjectError):
-                raise
-            raise CorruptObjectError(where, expected="a Parquet file", got=str(error)) from error
+        groups = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
+        if (
+            sum(groups) != part.rows
+            or not 0 <= min(groups, default=0) <= max(groups, default=0) <= _MOST_IN_GROUP
+        ):
+            raise FormatError(
+                where,
+                expected=f"groups of at most {_MOST_IN_GROUP} rows",
+                got=f"one of {max(groups, default=0)}",
+            )
+        self._footers[part.path] = tail[-part.footer_bytes :]
+        return file
 
     def __getstate__(self) -> dict[str, Any]:
         return {"storage": self.storage, "name": self.name, "parts": self.parts, "empty": self._empty}

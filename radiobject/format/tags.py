@@ -9,7 +9,7 @@ from radiobject.errors import (
     MissingObjectError,
     UnknownIdError,
 )
-from radiobject.format.commit import sealed, unsealed
+from radiobject.format.commit import MOST_BYTES, sealed, unsealed
 from radiobject.format.exclusive import publish, require_exclusive
 from radiobject.format.layout import TAGS, tag_key
 from radiobject.storage import Storage
@@ -50,7 +50,7 @@ def tags(storage: Storage) -> dict[str, tuple[int, str]]:
 
 def _read(storage: Storage, key: str) -> tuple[str, int, str]:
     where = f"{storage.location.uri}/{key}"
-    raw, _ = unsealed(storage.read(key), where)
+    raw, _ = unsealed(storage.read(key, MOST_BYTES), where)
     try:
         return str(raw["name"]), int(raw["version"]), str(raw["sha256"])
     except (ValueError, KeyError, TypeError) as error:

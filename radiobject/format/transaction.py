@@ -42,6 +42,9 @@ from radiobject.storage import Storage
 __all__ = ["MAX_IDS_IN_COMMIT", "Transaction", "create_study"]
 
 MAX_IDS_IN_COMMIT = 10_000
+_MAX_TEXT = 2**20
+"""Characters of all these ids together."""
+
 _RACES = 100
 _LEVELS_ABOVE = 4
 """How many folders above a new study are asked for one of another study, where each costs a request."""
@@ -270,9 +273,13 @@ class Transaction:
         )
 
     def _with_change(self, draft: Commit, change: Change) -> Commit:
-        if len(change) <= MAX_IDS_IN_COMMIT:
+        told = change.to_json()
+        if (
+            len(change) <= MAX_IDS_IN_COMMIT
+            and sum(len(i) for ids in told.values() for i in ids) <= _MAX_TEXT
+        ):
             return dataclasses.replace(draft, change=change)
-        pairs = [(what, i) for what, ids in change.to_json().items() for i in ids]
+        pairs = [(what, i) for what, ids in told.items() for i in ids]
         sink = io.BytesIO()
         pq.write_table(
             pa.table({"change": [w for w, _ in pairs], "id": [i for _, i in pairs]}),

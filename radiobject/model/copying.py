@@ -64,7 +64,7 @@ class Chosen:
     def obs_ids(self) -> list[str]:
         """Ids of the volumes, as their source has them."""
         table = self.study.obs(self.collection)
-        found: list[str] = table.rows(self.rows().tolist(), ["obs_id"])["obs_id"].to_pylist()
+        found: list[str] = table.rows(self.rows(), ["obs_id"])["obs_id"].to_pylist()
         return found
 
 

@@ -31,14 +31,18 @@ class Index:
         self.name = name
         self._positions: dict[str, int] | None = None
         self._scans = 0
-        if not checked and len(self._map()) != len(self._ids):
-            seen: set[str] = set()
-            twice = [i for i in self._ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
-            raise DuplicateIdError(f"{name} {twice[:5]}", expected="ids that occur once")
+        if not checked:
+            self._map()
 
     def _map(self) -> dict[str, int]:
+        """Positions by id. `DuplicateIdError` also for ids said to be checked: tables come from anybody."""
         if self._positions is None:
-            self._positions = {name: position for position, name in enumerate(self._ids)}
+            positions = {name: position for position, name in enumerate(self._ids)}
+            if len(positions) != len(self._ids):
+                seen: set[str] = set()
+                twice = [i for i in self._ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+                raise DuplicateIdError(f"{self.name} {twice[:5]}", expected="ids that occur once")
+            self._positions = positions
         return self._positions
 
     def get_index(self, key: str) -> int:

@@ -18,7 +18,7 @@ from radiobject.errors import (
     RadiObjectError,
     StudyExistsError,
 )
-from radiobject.format.meta import VolumeMeta
+from radiobject.format.meta import VolumeMeta, require_dims
 from radiobject.format.ome import read_ome
 from radiobject.location import Location
 from radiobject.model.context import context_for
@@ -28,6 +28,10 @@ from radiobject.writing.objects import is_nifti_name
 from radiobject.writing.volume import store
 
 __all__ = ["Place", "free_place", "open_single", "write_single"]
+
+
+_ENOUGH = 2**20
+"""Bytes of a document that may say, in an error, what stands there."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,10 @@ def open_single(
             raise
         raise told from error
     attrs = handle.attrs
-    if "radiobject" in attrs:
-        return handle, VolumeMeta.from_json(attrs["radiobject"], place.uri)
-    return handle, read_ome(attrs, place.uri)
+    ours = "radiobject" in attrs
+    meta = VolumeMeta.from_json(attrs["radiobject"], place.uri) if ours else read_ome(attrs, place.uri)
+    require_dims(meta, handle.spec.dims, place.uri)
+    return handle, meta
 
 
 def free_place(
@@ -135,7 +140,7 @@ def _told(place: Place, error: FormatError | MissingObjectError) -> RadiObjectEr
 def _attributes(storage: Storage, name: str) -> dict[str, Any]:
     """Attributes of a Zarr node, none where they cannot be read."""
     try:
-        found = json.loads(storage.read(f"{name}/zarr.json")).get("attributes")
-    except (MissingObjectError, ValueError, AttributeError):
+        found = json.loads(storage.read(f"{name}/zarr.json", _ENOUGH)).get("attributes")
+    except (MissingObjectError, ValueError, AttributeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -26,7 +26,7 @@ from radiobject.forking import renew_on_fork
 from radiobject.format.catalog import Catalog, Snapshot
 from radiobject.format.changes import Edit
 from radiobject.format.commit import CollectionEntry
-from radiobject.format.meta import row_meta
+from radiobject.format.meta import require_dims, row_meta
 from radiobject.format.pin import split_pin
 from radiobject.format.tables import Table
 from radiobject.format.tags import read_tag, tags
@@ -209,9 +209,11 @@ class Study:
         """Open the volume in row `position` of a collection; costs no request once its rows are in memory."""
         obs_id, subject, path, hint, text, matrix = self.obs(name).record(position, _OPENING)
         handle = self.backend(self.entry(name).backend).open_volume(check_key(path), hint)
+        meta = row_meta(text)
+        require_dims(meta, handle.spec.dims, f"{obs_id} ({path})")
         return Volume._of(
             handle,
-            row_meta(text),
+            meta,
             matrix or (),
             obs_id=obs_id,
             obs_subject_id=subject,

@@ -168,7 +168,7 @@ class Voxels:
     @property
     def _stored_affine(self) -> Affine:
         if not isinstance(self._affine, Affine):
-            self._affine = Affine(np.array([self._affine[i : i + 4] for i in (0, 4, 8, 12)]))
+            self._affine = Affine([self._affine[i : i + 4] for i in (0, 4, 8, 12)])  # type: ignore[arg-type]
         return self._affine
 
     def _cropped(self) -> Affine:

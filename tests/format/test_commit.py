@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radiobject.errors import CorruptObjectError, FormatError
+from radiobject.errors import CapabilityError, CorruptObjectError, FormatError
 from radiobject.format.commit import Change, CollectionEntry, Commit, canonical
 from radiobject.format.tables import Part
 
@@ -97,3 +97,8 @@ def test_a_newer_minor_version_is_read() -> None:
 def test_collections_are_exchanged_by_path_so_that_a_rename_keeps_its_place() -> None:
     renamed = dataclasses.replace(COMMIT.collections[0], name="T1")
     assert [c.name for c in COMMIT.with_collection(renamed).collections] == ["T1"]
+
+
+def test_what_no_reader_would_take_is_not_written() -> None:
+    with pytest.raises(CapabilityError, match="fewer collections"):
+        dataclasses.replace(COMMIT, message="x" * 2**23).to_bytes()

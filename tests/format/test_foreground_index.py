@@ -94,6 +94,29 @@ def test_places_lie_block_by_block_and_no_voxel_is_more_likely() -> None:
         assert chisquare(seen[share > 0], expected).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("total", [9_999, 10_000, 10_001, 12_500, 15_000, 19_999, 20_000, 20_001])
+def test_a_value_with_a_few_more_voxels_than_are_kept_has_none_of_them_twice(total: int) -> None:
+    (places,) = made(np.zeros((1, 1, total), "u1"), (8, 8, 8)).places
+    assert len(set(places.tolist())) == len(places) == min(total, 10_000)
+    seen = np.histogram(places, bins=10, range=(0, total))[0]
+    assert np.ptp(seen) <= 4
+
+
+@pytest.mark.parametrize(
+    ("code", "values"),
+    [
+        ("u8", [2**60, 2**60 + 1, 2**60 + 2, 2**63 - 1]),
+        ("i8", [-(2**63), 2**60 + 1, 2**60 + 2, 2**63 - 1]),
+    ],
+)
+def test_values_that_a_float_would_round_are_told_apart(code: str, values: list[int]) -> None:
+    voxels = np.repeat(np.array(values, dtype=code), 16).reshape(4, 4, 4)
+    index = ForegroundIndex.from_buffer(made(voxels, (4, 4, 4)).to_bytes(), "here")
+    assert index.values.tolist() == values
+    for value, places in zip(values, index.places, strict=True):
+        assert set(voxels.reshape(-1)[places].tolist()) == {value}
+
+
 @pytest.mark.parametrize(("values", "edge"), [(2, 8), (256, 64), (4096, 256)])
 def test_an_index_stays_below_a_megabyte_whatever_the_voxels(values: int, edge: int) -> None:
     noise = np.random.default_rng(0).integers(0, values, (96, 160, 160), dtype="u2")
@@ -111,6 +134,14 @@ def test_no_map_of_classes_has_no_index() -> None:
     assert index_voxels(np.arange(5000, dtype="i4").reshape(10, 10, 50), (8, 8, 8)) is None
     assert index_voxels(np.full((2, 2, 2), 2**63 + 5, "u8"), (8, 8, 8)) is None
     assert made(np.arange(5000, dtype="i4").reshape(10, 10, 50), (8, 8, 8), most=5000).values[-1] == 4999
+
+
+def test_places_in_a_volume_of_more_voxels_than_32_bits_count_are_kept() -> None:
+    last = 2048**3 - 1
+    blocks = ((np.array([511], "u4"), np.array([1], "u4")),)
+    one = np.array([1])
+    index = ForegroundIndex((2048,) * 3, (256,) * 3, "mark", one, one, blocks, (np.array([last]),))
+    assert ForegroundIndex.from_buffer(index.to_bytes(), "here").places[0].tolist() == [last]
 
 
 def changed(index: ForegroundIndex, column: str | None, value: Any) -> bytes:
@@ -140,7 +171,10 @@ U32 = pa.list_(pa.uint32())
         ("places", pa.array([[0], None], U32)),
         ("places", pa.array([[0], [None]], U32)),
         ("places", pa.array([[0], [1]], pa.list_(pa.int64()))),
+        ("places", pa.array([1, 2], pa.uint32())),
+        ("places", pa.array([[0], [1]], pa.list_(pa.uint32(), 1))),
         ("value", pa.array([1, 0], pa.int64())),
+        ("value", pa.array([1, 1], pa.int64())),
         ("value", pa.array([0, None], pa.int64())),
         ("value", pa.array(["a", "b"])),
         ("voxels", pa.array([5, -1], pa.int64())),

@@ -154,17 +154,21 @@ def test_what_a_later_write_took_over_stays(local: str, monkeypatch: pytest.Monk
     for folder in folders.values():
         storage.write(f"{folder}/zarr.json", b"{}")
     storage.write("collections/new/zarr.json", b"{}")
+    for name in ("one", "other"):
+        storage.write(f"indexes/new/{name}.fg", b"index")
+    index = {"path": "indexes/new/one.fg", "bytes": 5, "crc32c": 0}
 
     def act(_: Snapshot) -> None:
         later = Journal(storage, "later")
         later.begin("append", "plan")
-        later.record("obs", pa.table({"obs_subject_id": ["pat-1"], "_path": [folders["pat-1_new"]]}))
+        row = {"obs_subject_id": "pat-1", "_path": folders["pat-1_new"], "_foreground": index}
+        later.record("obs", pa.Table.from_pylist([row]))
 
     after_the_commit(monkeypatch, act)
     erase(local)
-    left = {key for key in objects(storage) if key.startswith(("collections/new", "transactions"))}
-    assert left == {
-        "collections/new/zarr.json", f"{folders['pat-1_new']}/zarr.json",
+    new = ("collections/new", "indexes/new", "transactions")
+    assert {key for key in objects(storage) if key.startswith(new)} == {
+        "collections/new/zarr.json", f"{folders['pat-1_new']}/zarr.json", "indexes/new/one.fg",
         "transactions/later/begin.json", "transactions/later/000001.parquet",
     }  # fmt: skip
 

@@ -283,3 +283,14 @@ def test_the_commit_says_who_when_and_what(uri: str) -> None:
     assert (last["operation"], last["message"], last["version"]) == ("append", "more scans", 2)
     change = json.loads(radi._study.snapshot.commit.to_bytes()[0])["change"]
     assert change == {"subjects_added": ["c"], "volumes_added": ["c_T1w"]}
+
+
+def test_long_ids_stand_beside_the_commit(tmp_path: Path) -> None:
+    ids = [f"{n:03d}{'x' * 40_000}" for n in range(30)]
+    images = {"T1w": [((np.zeros((2, 2, 2), "u1"), None), "s", i) for i in ids]}
+    RadiObject.from_niftis(tmp_path / "s", images, progress=False)
+    size = (tmp_path / "s" / "versions" / "000000000001.json").stat().st_size
+    assert size < 2**20 < sum(map(len, ids))
+    radi = RadiObject(tmp_path / "s")
+    assert radi.T1w.obs_ids == ids
+    assert radi.validate("full").ok

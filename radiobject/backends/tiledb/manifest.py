@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ from radiobject.backends.base import DTYPES, ArraySpec, Level
 from radiobject.config import CompressionConfig
 from radiobject.errors import ConfigError, CorruptObjectError, FormatError
 
-__all__ = ["MANIFEST", "Manifest", "fragment_name", "hint_of", "parse_hint"]
+__all__ = ["MANIFEST", "MAX_BYTES", "Manifest", "fragment_name", "hint_of", "parse_hint"]
 
 MANIFEST = "volume.json"
 FORMAT = "tiledb-volume-1"
 
+MAX_BYTES = 16 * 2**20
+_MAX_NESTED = (
+    500_000  # lists and objects, which take a hundred bytes each in memory and three in the document
+)
 _MAX_LEVELS = 64
 _COMMIT = re.compile(r"__commits/__\d+_\d+_[0-9a-f]{32}_(\d+)\.wrt$")
 
@@ -47,6 +52,10 @@ class Manifest:
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Manifest:
         """The inverse. `CorruptObjectError` for changed bytes, `FormatError` for what is none of ours."""
+        if len(data) > MAX_BYTES or data.count(b"{") + data.count(b"[") > _MAX_NESTED:
+            raise FormatError(
+                where, expected=f"a manifest of at most {MAX_BYTES} bytes", got=f"{len(data)} bytes"
+            )
         head, mark, tail = data.rpartition(b',"self_sha256":"')
         digest = hashlib.sha256(head + b"}").hexdigest()
         if not mark or tail != f'{digest}"}}'.encode():
@@ -56,7 +65,7 @@ class Manifest:
             levels, extras = _checked(body, where)
             files = {str(k): (int(size), int(crc)) for k, (size, crc) in body["files"].items()}
             attrs = dict(body["attrs"])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             if isinstance(error, FormatError):
                 raise
             raise FormatError(where, expected="the manifest of a volume", got=repr(error)) from error
@@ -88,10 +97,11 @@ class Manifest:
                 got=f"{len(schemas)} and {sorted(versions)}",
             )
         (version,) = versions
-        count = len(level.spec.shard_boxes())
-        fragments = [fragment_name(n, int(version)) for n in range(1, count + 1)]
+        # counted, not listed: a shape made up by somebody may have more shards than fit into memory
+        count = math.prod(-(-n // s) for n, s in zip(level.spec.shape, level.spec.shards, strict=True))
+        fragments = [fragment_name(n, int(version)) for n in range(1, min(count, len(commits)) + 1)]
         wanted = {f"{base}__commits/{name}.wrt" for name in fragments}
-        if commits != wanted:
+        if count != len(commits) or commits != wanted:
             raise FormatError(
                 f"{where}, level {level.path}",
                 expected=f"fragments 1 to {count}",
@@ -120,7 +130,7 @@ def parse_hint(hint: str) -> tuple[tuple[Level, ...], Mapping[str, int]]:
     """Levels and sizes of extras. `FormatError` for a hint that is none of ours."""
     try:
         body = json.loads(hint)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError("hint of a TileDB volume", expected="JSON", got=hint[:60]) from error
     return _checked(body, "hint of a TileDB volume")
 
@@ -153,7 +163,7 @@ def _checked(body: Any, where: str) -> tuple[tuple[Level, ...], Mapping[str, int
             raise FormatError(where, expected=f"1 to {_MAX_LEVELS} levels", got=str(len(described)))
         levels = tuple(Level(_safe(d["path"], where), _spec(d, where)) for d in described)
         extras = {str(k): int(v) for k, v in body["extras"].items()}
-    except (KeyError, TypeError, AttributeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, ConfigError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(where, expected="levels and extras of a volume", got=repr(error)) from error
@@ -164,6 +174,8 @@ def _spec(described: Mapping[str, Any], where: str) -> ArraySpec:
     if described["dtype"] not in DTYPES:
         raise FormatError(where, expected=f"one of {', '.join(DTYPES)}", got=repr(described["dtype"]))
     shape, chunks, shards = (tuple(int(n) for n in described[k]) for k in ("shape", "chunks", "shards"))
+    if min(*shape, *chunks, *shards) < 1:
+        raise FormatError(where, expected="sizes above zero", got=f"{shape}, {chunks}, {shards}"[:200])
     algorithm, level, shuffle = described["codec"]
     codec = CompressionConfig(algorithm, level, shuffle)
     return ArraySpec(shape, np.dtype(described["dtype"]), tuple(described["dims"]), chunks, shards, codec)

@@ -17,7 +17,7 @@ from radiobject import measuring
 from radiobject.backends.base import ArraySpec, Level
 from radiobject.backends.tiledb.context import Context, array_uri, shared
 from radiobject.backends.tiledb.failures import mapped
-from radiobject.backends.tiledb.manifest import MANIFEST, Manifest, hint_of, parse_hint
+from radiobject.backends.tiledb.manifest import MANIFEST, MAX_BYTES, Manifest, hint_of, parse_hint
 from radiobject.errors import CapabilityError, CorruptObjectError, MissingObjectError
 from radiobject.geometry.box import Box
 from radiobject.storage import Storage
@@ -30,7 +30,7 @@ _RESTORE = "Restore the files from a copy, or ingest the volume again."
 def read_manifest(storage: Storage, path: str) -> Manifest:
     """The manifest of the volume at a path."""
     key = f"{path}/{MANIFEST}"
-    return Manifest.from_bytes(storage.read(key), f"{storage.location.uri}/{key}")
+    return Manifest.from_bytes(storage.read(key, MAX_BYTES), f"{storage.location.uri}/{key}")
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,22 @@ class TileDBHandle:
         with mapped(self._where(level), uri, local=location.is_local):
             # what has a later timestamp is none of the fragments that were just checked
             array = context.open(uri, "r", len(self._levels[level].spec.shard_boxes()))
+            self._check_array(array, level)
         if found is None:
             measuring.add("volumes_opened", 0 if self._open else 1)
         self._open[level] = _Opened(array, uri, context, os.getpid())
         return self._open[level]
+
+    def _check_array(self, array: Any, level: int) -> None:
+        """Beyond its domain TileDB reads less than was asked for, and types are cast without a word."""
+        spec = self._levels[level].spec
+        if (array.shape, array.attr(0).dtype) != (spec.shape, spec.dtype):
+            raise CorruptObjectError(
+                self._where(level),
+                expected=f"an array of shape {spec.shape} and type {spec.dtype}, as the manifest says",
+                got=f"one of {array.shape} and {array.attr(0).dtype}",
+                hint=_RESTORE,
+            )
 
     def _check_files(self, path: str) -> None:
         """TileDB reads what it finds: a missing fragment is fill values to it, another's fragment is voxels.

@@ -68,7 +68,7 @@ def codec_of(chain: Sequence[tuple[str, dict[str, Any]]]) -> CompressionConfig:
                 settings["shuffle"],
             )
         if name in ("zstd", "gzip"):
-            return CompressionConfig("zstd", min(max(settings["level"], 0), 9), "noshuffle")
+            return CompressionConfig("zstd", min(max(settings.get("level", 0), 0), 9), "noshuffle")
     return CompressionConfig("none", 0, "noshuffle")
 
 

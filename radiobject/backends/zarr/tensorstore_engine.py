@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ from radiobject.errors import (
 )
 from radiobject.failures import hint_for
 from radiobject.geometry.box import Box
+from radiobject.location import Location
 from radiobject.storage import Storage
 
 __all__ = ["make_encoder", "open_array"]
@@ -42,22 +45,48 @@ _CORRUPT = ("DATA_LOSS", "OUT_OF_RANGE", "INVALID_ARGUMENT", "FAILED_PRECONDITIO
 _REQUESTS = re.compile(r"/tensorstore/kvstore/[^/]+/(batch_read|bytes_read)$")
 
 
-class _OpenArray:
-    __slots__ = ("_store", "_where")
+_SPARE = 2**24  # for the index of a shard, and what lies between chunks
 
-    def __init__(self, store: Any, where: str) -> None:
-        self._store = store
-        self._where = where
+
+class _OpenArray:
+    __slots__ = ("_checked", "_folder", "_spec", "_storage", "_store")
+
+    def __init__(self, store: Any, storage: Storage, folder: str, spec: ArraySpec) -> None:
+        self._store, self._storage, self._folder, self._spec = store, storage, folder, spec
+        self._checked: set[tuple[int, ...]] = set()
+
+    @property
+    def _where(self) -> str:
+        return f"{self._storage.location.uri}/{self._folder}"
 
     def read(self, box: Box) -> npt.NDArray[Any]:
+        if self._storage.location.is_local:
+            self._check_files(box)
         try:
             block: npt.NDArray[Any] = self._store[box.slices].read().result()
         except Exception as error:
             raise _mapped(error, self._where) from error
         return block
 
+    def _check_files(self, box: Box) -> None:
+        """tensorstore waits for ever at a pipe, and follows a link to wherever it leads."""
+        spans = zip(box.start, box.stop, self._spec.shards, strict=True)
+        for shard in itertools.product(*(range(a // n, -(-b // n)) for a, b, n in spans)):
+            if shard not in self._checked:
+                key = f"{self._folder}/c/{'/'.join(map(str, shard))}"
+                # a sparse file of a terabyte takes no place, and tensorstore ends the process over it
+                decoded = math.prod(self._spec.shards) * self._spec.dtype.itemsize
+                _require_inside(self._storage.location, key, 4 * decoded + _SPARE)
+                self._checked.add(shard)
+
     def native(self) -> Any:
         return self._store
+
+
+@lru_cache(maxsize=2**16)
+def _require_inside(location: Location, key: str, at_most: int) -> None:
+    """Once for each object in a process: it costs half as much as a small read, and objects never change."""
+    Storage(location).require_inside(key, at_most)
 
 
 class _Encoder:
@@ -115,7 +144,7 @@ def open_array(storage: Storage, folder: str, spec: ArraySpec, document: str) ->
             # nothing was read yet: it is the metadata that the engine does not take
             raise FormatError(f"metadata of {where}", got=str(error)[:500]) from error
         raise mapped from error
-    return _OpenArray(opened, where)
+    return _OpenArray(opened, storage, folder, spec)
 
 
 def make_encoder(spec: ArraySpec, document: str) -> _Encoder:

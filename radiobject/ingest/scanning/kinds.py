@@ -32,7 +32,7 @@ def detect(root: str) -> Layout:
         try:
             with open(described, encoding="utf-8-sig") as file:
                 keys = set(json.load(file))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, RecursionError, TypeError):
             keys = set()
         if "channel_names" in keys:
             return "nnunet"
