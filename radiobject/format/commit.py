@@ -175,7 +175,17 @@ class Commit:
     sha256: str = field(default="", compare=False)
 
     def to_bytes(self) -> tuple[bytes, str]:
-        """The canonical bytes, ending in their own hash, and that hash."""
+        """The canonical bytes, ending in their own hash, and that hash.
+
+        `CapabilityError` for what no reader would take: too long, or a table of too many rows.
+        """
+        for tables in (self.tables, *(c.tables for c in self.collections)):
+            for name, parts in tables.items():
+                if (rows := sum(part.rows for part in parts)) > MOST_ROWS:
+                    raise CapabilityError(
+                        f"table {name!r}", expected=f"at most {MOST_ROWS} rows", got=str(rows),
+                        hint="Keep several studies.",
+                    )  # fmt: skip
         return sealed(
             {
                 "type": "commit",

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from radiobject import measuring
 from radiobject.errors import (
+    CapabilityError,
     CorruptObjectError,
     FormatError,
     MetadataError,
@@ -96,6 +97,11 @@ def write_part(storage: Storage, table: str, rows: pa.Table) -> Part:
     )
     data = sink.getvalue()
     footer = int.from_bytes(data[-8:-4], "little") + 8
+    if footer > _MOST_FOOTER:
+        raise CapabilityError(
+            f"a part of table {table}", expected=f"a footer of at most {_MOST_FOOTER} bytes",
+            got=f"{footer}, which no reader would take", hint="Write fewer rows or columns at once.",
+        )  # fmt: skip
     ids = rows.column(key)
     bounds = pc.min_max(ids).as_py()
     part = Part(

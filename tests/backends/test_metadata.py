@@ -11,6 +11,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 
+from radiobject.backends import get_backend
 from radiobject.backends.base import Level, plan_array
 from radiobject.backends.zarr import ZarrBackend, metadata
 from radiobject.config import TileConfig
@@ -209,3 +210,11 @@ def test_members_that_share_a_name_are_refused(tmp_path, levels, extras):
             "v", [Level(name, SPEC) for name in levels], {}, dict.fromkeys(extras, b"x")
         )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("engine", ["zarr", "tiledb"])
+def test_attributes_that_could_not_be_read_back_are_refused_before_a_byte_is_written(tmp_path, engine):
+    backend = get_backend(engine, Location(tmp_path))
+    with pytest.raises(FormatError, match="bytes"):
+        backend.create_volume("v", [Level("0", SPEC)], {"much": "x" * 17 * 2**20}, {})
+    assert not list(tmp_path.iterdir())

@@ -102,3 +102,6 @@ def test_collections_are_exchanged_by_path_so_that_a_rename_keeps_its_place() ->
 def test_what_no_reader_would_take_is_not_written() -> None:
     with pytest.raises(CapabilityError, match="fewer collections"):
         dataclasses.replace(COMMIT, message="x" * 2**23).to_bytes()
+    many = dataclasses.replace(PART, rows=2**24)
+    with pytest.raises(CapabilityError, match="'obs_meta'"):
+        dataclasses.replace(COMMIT, tables={"obs_meta": (many, PART)}).to_bytes()

@@ -46,6 +46,8 @@ class Manifest:
             text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
         except (TypeError, ValueError) as error:
             raise FormatError(where, expected="plain JSON values", got=str(error)) from error
+        if len(text) > MAX_BYTES - 100:
+            raise FormatError(where, expected=f"a manifest of at most {MAX_BYTES} bytes", got=f"{len(text)}")
         digest = hashlib.sha256(text.encode()).hexdigest()
         return f'{text[:-1]},"self_sha256":"{digest}"}}'.encode()
 

@@ -49,6 +49,7 @@ class ZarrWriter:
             for member, document in documents.items()
         }
         self._root = metadata.compact(root, where).encode()
+        metadata.parse(self._root, where)
         engine = engine_for(backend.engine, backend.storage, writing=True)
         self._encoders: list[Encoder] = [
             engine.make_encoder(level.spec, text)
