@@ -17,7 +17,7 @@ from tests.test_round_trip import nifti_files
 
 pytest.importorskip("tiledb")
 
-PLACES = ("_path", "_hint", "_objects", "_parent")
+PLACES = ("_path", "_hint", "_objects", "_foreground", "_parent")
 """Columns that say where a volume lies, and must differ."""
 
 

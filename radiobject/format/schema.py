@@ -17,6 +17,7 @@ __all__ = [
     "THUMBNAIL_SCHEMA",
     "check_columns",
     "check_values",
+    "fixed_columns",
 ]
 
 OBJECT = pa.struct(
@@ -110,6 +111,20 @@ KEYS = {
     "ledger": "obs_id",
 }
 """The key column of each table."""
+
+
+_PUBLISHED = {
+    "obs_meta": SUBJECT_SCHEMA,
+    "obs": pa.schema([*OBS_SCHEMA, *DERIVED_SCHEMA]),
+    "thumbnails": THUMBNAIL_SCHEMA,
+    "ledger": LEDGER_SCHEMA,
+}
+
+
+def fixed_columns(table: str, known: pa.Schema) -> pa.Schema:
+    """Those of a table's known columns whose types the format says; a user's may differ between parts."""
+    published = _PUBLISHED.get(table.rsplit("/", 1)[-1], known)
+    return pa.schema([field for field in published if field.name in known.names])
 
 
 def check_columns(found: pa.Schema, wanted: pa.Schema, where: str) -> None:

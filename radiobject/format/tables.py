@@ -32,7 +32,7 @@ from radiobject.forking import renew_on_fork
 from radiobject.format.layout import part_key
 from radiobject.format.part_file import PartFile, open_parquet
 from radiobject.format.pruning import Pruner, columns_of, rows_where
-from radiobject.format.schema import KEYS, check_columns, check_values
+from radiobject.format.schema import KEYS, check_columns, check_values, fixed_columns
 from radiobject.format.strict import count, key, mapped, text
 from radiobject.storage import Storage
 
@@ -163,6 +163,7 @@ class Table:
     ) -> None:
         self._explain = explain
         self.storage, self.name, self.parts, self._empty = storage, name, tuple(parts), empty
+        self._fixed = fixed_columns(name, empty)
         self.key = KEYS[name.rsplit("/", 1)[-1]]
         self._pruners: dict[str, Pruner] = {}
         self._schema: pa.Schema | None = None
@@ -331,7 +332,7 @@ class Table:
             with self._lock:  # one ParquetFile is one cursor
                 # a part without any of the columns still says how many rows it has
                 rows = file.read_row_groups(groups, columns=list(columns) or [self.key], use_threads=False)
-            check_values(rows, self._empty)
+            check_values(rows, self._fixed)
             return rows
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, MissingObjectError) and self._explain is not None:
@@ -365,7 +366,7 @@ class Table:
         if hashlib.sha256(tail[-part.footer_bytes :]).hexdigest() != part.footer_sha256:
             raise CorruptObjectError(where, expected="the footer that was committed", got="another")
         file = open_parquet(PartFile(self.storage, part.path, part.bytes, tail), where)
-        check_columns(file.schema_arrow, self._empty, where)
+        check_columns(file.schema_arrow, self._fixed, where)
         if file.metadata.num_rows != part.rows:
             raise CorruptObjectError(
                 where, expected=f"{part.rows} rows, as its commit says", got=f"{file.metadata.num_rows}"

@@ -185,7 +185,7 @@ def cases() -> list[Case]:
         Case("columns-ten-thousand", write_part(lambda t: pa.Table.from_arrays(
             [*t.columns, *[pa.nulls(2)] * 5000], [*t.column_names, *(f"c{n}" for n in range(5000))])), None, ("read",)),
         Case("columns-nested", nested(1000), "obs"),
-        Case("rows-nulls", bomb(3_000_000, "nulls"), "obs"),
+        Case("rows-nulls", bomb(1_000_000, "nulls"), "obs"),
         Case("rows-none", write_part(lambda t: t.slice(0, 0)), None, ("open", "obs", "validate")),
         Case("rows-in-the-footer", bytes_of(lambda d: d, rows=2**40), "open"),
         Case("texts-of-a-gigabyte", texts(2**20, 1000), "subjects"),

@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ MEMORY = 200 * 2**20
 SECONDS = 2.0
 """Of this process's CPU, for each door. What waits for nothing to come is ended by the clock below."""
 
-WALL = 10.0
+WALL = 60
 
 
 class Zygote:
@@ -67,6 +68,7 @@ def in_child(place: Path, doors: list[str], answer: Any) -> None:
 
     os.chdir(place / "out")
     os.environ["HOME"] = os.environ["XDG_CONFIG_HOME"] = str(place / "out")  # where a key for pseudonyms goes
+    threading.stack_size(2**19)  # the limit is for what a study takes, not for stacks that nobody fills
     limit = data_now() + MEMORY
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

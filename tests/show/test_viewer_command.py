@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import stat
@@ -36,8 +37,10 @@ def running(*words: str, **environment: str) -> Iterator[tuple[list[str], subpro
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", code, "view", *words]
     kept = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**kept, **environment}
-    ) as process:
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**kept, **environment},
+        # a shell that runs the tests in the background has all of them ignore Ctrl-C
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
         try:
             assert process.stdout is not None
             lines = []
