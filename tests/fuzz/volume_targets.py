@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from radiobject.backends.base import Level, VolumeHandle, plan_array
+from radiobject.backends.base import Backend, Level, VolumeHandle, plan_array
 from radiobject.backends.zarr import ZarrBackend
 from radiobject.backends.zarr.metadata import parse_hint
 from radiobject.config import TileConfig
@@ -36,6 +36,14 @@ ENGINES = ("tensorstore", "zarr-python")
 _MOST_VOXELS = 2**22
 
 
+def _write(backend: Backend, place: Path) -> None:
+    """The volume `v` and, beside it, its hint."""
+    writer = backend.create_volume("v", [Level("0", SPEC)], {"a": 1}, {"nifti": b"abc"})
+    for box in SPEC.shard_boxes():
+        writer.write(0, box, voxels(SPEC)[box.slices])
+    (place / "hint").write_text(writer.finish().hint)
+
+
 class ZarrVolumes:
     """A volume as we write it, read by both engines.
 
@@ -46,12 +54,7 @@ class ZarrVolumes:
 
     def prepare(self, place: Path) -> None:
         """Two shards along z, of several chunks, and an extra."""
-        writer = ZarrBackend(Location(place)).create_volume(
-            "v", [Level("0", SPEC)], {"a": 1}, {"nifti": b"abc"}
-        )
-        for box in SPEC.shard_boxes():
-            writer.write(0, box, voxels(SPEC)[box.slices])
-        (place / "hint").write_text(writer.finish().hint)
+        _write(ZarrBackend(Location(place)), place)
 
     def open(self, place: Path) -> None:
         """Which files there are."""
@@ -162,12 +165,7 @@ class TileDBVolumes:
         """Two fragments and an extra."""
         from radiobject.backends.tiledb import TileDBBackend
 
-        writer = TileDBBackend(Location(place)).create_volume(
-            "v", [Level("0", SPEC)], {"a": 1}, {"nifti": b"abc"}
-        )
-        for box in SPEC.shard_boxes():
-            writer.write(0, box, voxels(SPEC)[box.slices])
-        (place / "hint").write_text(writer.finish().hint)
+        _write(TileDBBackend(Location(place)), place)
 
     def open(self, place: Path) -> None:
         """The manifest."""

@@ -16,7 +16,7 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-__all__ = ["ENVIRONMENT", "NNUNET", "interpreter", "made"]
+__all__ = ["ENVIRONMENT", "NNUNET", "interpreter", "made", "wanted"]
 
 NNUNET = "nnunetv2==2.8.1"
 ENVIRONMENT = Path(__file__).resolve().parents[2] / ".venv-nnunet"
@@ -28,6 +28,19 @@ def made(environment: Path = ENVIRONMENT) -> Path | None:
     if not done.is_file() or done.read_text() != NNUNET:
         return None
     return _python(environment)
+
+
+def wanted() -> str:
+    """Its interpreter, for a test; without it the test is skipped, except under CI."""
+    import pytest
+
+    python = made()
+    if python is None:
+        reason = "no .venv-nnunet: `python tests/ml/nnunet_env.py` makes it, and so does `make test`"
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return str(python)
 
 
 def interpreter(environment: Path = ENVIRONMENT) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,22 +9,16 @@ from pathlib import Path
 import pytest
 
 from radiobject.errors import MissingDependencyError
-from tests.ml.nnunet_env import made
+from tests.ml.nnunet_env import wanted
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
 def test_nnunet_trains_from_a_study(tmp_path: Path) -> None:
-    python = made()
-    if python is None:
-        reason = "no .venv-nnunet: `python tests/ml/nnunet_env.py` makes it, and so does `make test`"
-        if os.environ.get("CI", "").lower() in ("1", "true"):
-            pytest.fail(reason)
-        pytest.skip(reason)
     cases = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/ml/cases_nnunet.py"]
     ran = subprocess.run(
-        [str(python), *cases, "--basetemp", str(tmp_path / "cases")],
+        [wanted(), *cases, "--basetemp", str(tmp_path / "cases")],
         cwd=ROOT, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
