@@ -26,6 +26,7 @@ from radiobject.format.layout import (
     ROOT,
     TAGS,
     VERSIONS,
+    geometry_shape,
     group_document,
     made_here,
     root_document,
@@ -95,7 +96,8 @@ def validate(snapshot: Snapshot, level: Level = "quick", *, strict: bool = False
 
     quick: the chain of commits, and every object there with its recorded size. standard: also the SHA-256 of
     tables, ids, foreign keys, counts, and the checksums of all metadata documents. full: also the checksum
-    of every voxel object, which no decoding can be wrong past. `strict=True` raises `IntegrityError`.
+    of every voxel object, which no decoding can be wrong past, and rows against the arrays that they speak
+    of. `strict=True` raises `IntegrityError`.
     """
     if level not in _LEVELS:
         raise ConfigError("validate(level=)", expected=f"one of {', '.join(_LEVELS)}", got=repr(level))
@@ -111,6 +113,9 @@ def validate(snapshot: Snapshot, level: Level = "quick", *, strict: bool = False
         _check_tables(snapshot, report)
         _check_relations(snapshot, rows, report)
         _check_objects(storage, rows, report, documents_only=level == "standard")
+    if level == "full":
+        for entry in snapshot.commit.collections:
+            _check_rows(snapshot, entry, report)
     if sizes is not None:
         for number in range(1, snapshot.commit.oldest):
             if version_key(number) not in sizes:
@@ -318,6 +323,34 @@ def _check_objects(
     for _, row in rows:
         if not documents_only and row.get("_foreground") is not None:
             _check_index(storage, row, report)
+
+
+def _check_rows(snapshot: Snapshot, entry: CollectionEntry, report: Report) -> None:
+    """Hold what rows say of their arrays against what the volumes say themselves."""
+    columns = ["obs_id", "_path", "_hint", "dtype", "dim_x", "dim_y", "dim_z"]
+    try:
+        rows = snapshot.table("obs", entry.name).read(columns).to_pylist()
+        backend = get_backend(entry.backend, snapshot.storage.location)
+    except RadiObjectError:
+        return  # told already
+
+    def wrong(row: dict[str, Any]) -> str | None:
+        try:
+            told, held = (backend.open_volume(check_key(row["_path"]), hint) for hint in (row["_hint"], None))
+            shape = geometry_shape(held.spec.shape, held.spec.dims)
+        except RadiObjectError:
+            return None  # among the objects
+        if told.levels != held.levels:
+            return "its row's _hint says other arrays than the volume"
+        stated = (row["dim_x"], row["dim_y"], row["dim_z"]), row["dtype"]
+        if stated != (shape, str(held.spec.dtype)):
+            return f"its row says {stated}, the volume {shape} of {held.spec.dtype}"
+        return None
+
+    with ThreadPoolExecutor(8) as pool:
+        for row, said in zip(rows, pool.map(wrong, rows), strict=True):
+            if said:
+                report.add("row", f"{entry.name}/{row['obs_id']}", said)
 
 
 def _check_index(storage: Storage, row: dict[str, Any], report: Report) -> None:
