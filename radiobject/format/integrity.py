@@ -329,7 +329,8 @@ def _check_rows(snapshot: Snapshot, entry: CollectionEntry, report: Report) -> N
     """Hold what rows say of their arrays against what the volumes say themselves."""
     columns = ["obs_id", "_path", "_hint", "dtype", "dim_x", "dim_y", "dim_z"]
     try:
-        rows = snapshot.table("obs", entry.name).read(columns).to_pylist()
+        table = snapshot.table("obs", entry.name)
+        rows = table.read([c for c in columns if c in table.schema.names]).to_pylist()
         backend = get_backend(entry.backend, snapshot.storage.location)
     except RadiObjectError:
         return  # told already
@@ -342,7 +343,7 @@ def _check_rows(snapshot: Snapshot, entry: CollectionEntry, report: Report) -> N
             return None  # among the objects
         if told.levels != held.levels:
             return "its row's _hint says other arrays than the volume"
-        stated = (row["dim_x"], row["dim_y"], row["dim_z"]), row["dtype"]
+        stated = (row.get("dim_x"), row.get("dim_y"), row.get("dim_z")), row.get("dtype")
         if stated != (shape, str(held.spec.dtype)):
             return f"its row says {stated}, the volume {shape} of {held.spec.dtype}"
         return None

@@ -54,3 +54,8 @@ def test_another_shape_or_type_is_a_problem(radi: RadiObject, columns: dict[str,
     (problem,) = restated(radi, **columns).validate("full").problems
     assert (problem.kind, problem.where) == ("row", "CT/a_CT")
     assert "(6, 5, 4)" in str(problem)
+
+
+def test_a_row_that_says_no_type_is_a_problem(radi: RadiObject) -> None:
+    (problem,) = restated(radi, dtype=None).validate("full").problems
+    assert "None" in str(problem)
