@@ -22,6 +22,7 @@ from radiobject.geometry.box import Box
 
 __all__ = [
     "DTYPES",
+    "MAX_DOCUMENT",
     "ArraySpec",
     "Backend",
     "Capabilities",
@@ -30,6 +31,7 @@ __all__ = [
     "StoredVolume",
     "VolumeHandle",
     "VolumeWriter",
+    "check_document",
     "plan_array",
 ]
 
@@ -38,6 +40,12 @@ DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 
 Bytes = bytes
 """The type, where a field has its name."""
+
+MAX_DOCUMENT = 16 * 2**20
+"""Bytes of a JSON document of a volume."""
+
+_MAX_NESTED = 500_000
+"""Lists and objects in one, which take a hundred bytes each in memory and three in the document."""
 
 DISK_AXES = ("t", "c", "z", "y", "x")
 """Order of axes on disk; a volume has a subset that ends in z, y, x."""
@@ -241,6 +249,22 @@ class Backend(Protocol):
     def open_volume(self, path: str, hint: str | None = None) -> VolumeHandle: ...
 
     def delete_volume(self, path: str) -> None: ...
+
+
+def check_document(
+    text: bytes | str, where: str, most: int = MAX_DOCUMENT, nested: int = _MAX_NESTED
+) -> None:
+    """Refuse (`FormatError`) JSON of more than `most` bytes or `nested` lists and objects, unparsed.
+
+    The defaults are those of documents of volumes.
+    """
+    if len(text) > most:
+        raise FormatError(where, expected=f"a document of at most {most} bytes", got=f"{len(text)} bytes")
+    found = (
+        text.count("{") + text.count("[") if isinstance(text, str) else text.count(b"{") + text.count(b"[")
+    )
+    if found > nested:
+        raise FormatError(where, expected=f"at most {nested} lists and objects", got=str(found))
 
 
 def plan_array(

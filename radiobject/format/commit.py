@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from radiobject.backends.base import check_document
 from radiobject.errors import CapabilityError, CorruptObjectError, FormatError, SnapshotExpiredError
 from radiobject.format.layout import COLLECTIONS, FEATURES, VERSIONS
 from radiobject.format.meta import FORMAT
@@ -33,8 +34,6 @@ MOST_BYTES = 2**23
 """Of a sealed document. A commit has some 300 bytes for each part of a table."""
 
 _MOST_NESTED = 10**5
-"""Lists and objects, which take some hundred bytes each in memory and three in the document."""
-
 _TAIL = b',"self_sha256":"'
 
 
@@ -344,10 +343,7 @@ def sealed(value: Mapping[str, Any]) -> tuple[bytes, str]:
 
 def unsealed(data: bytes, where: str) -> tuple[Any, str]:
     """The inverse of `sealed`; `CorruptObjectError` when as little as one bit changed."""
-    if len(data) > MOST_BYTES or data.count(b"{") + data.count(b"[") > _MOST_NESTED:
-        raise FormatError(
-            where, expected=f"a document of at most {MOST_BYTES} bytes", got=f"{len(data)} bytes"
-        )
+    check_document(data, where, MOST_BYTES, _MOST_NESTED)
     cut = len(data) - 66 - len(_TAIL)
     body = data[:cut] + b"}"
     digest = hashlib.sha256(body).hexdigest()

@@ -13,19 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from radiobject.backends.base import DTYPES, ArraySpec, Level
+from radiobject.backends.base import DTYPES, ArraySpec, Level, check_document
 from radiobject.config import CompressionConfig
 from radiobject.errors import ConfigError, CorruptObjectError, FormatError
 
-__all__ = ["MANIFEST", "MAX_BYTES", "Manifest", "fragment_name", "hint_of", "parse_hint"]
+__all__ = ["MANIFEST", "Manifest", "fragment_name", "hint_of", "parse_hint"]
 
 MANIFEST = "volume.json"
 FORMAT = "tiledb-volume-1"
 
-MAX_BYTES = 16 * 2**20
-_MAX_NESTED = (
-    500_000  # lists and objects, which take a hundred bytes each in memory and three in the document
-)
 _MAX_LEVELS = 64
 _COMMIT = re.compile(r"__commits/__\d+_\d+_[0-9a-f]{32}_(\d+)\.wrt$")
 
@@ -46,18 +42,15 @@ class Manifest:
             text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
         except (TypeError, ValueError) as error:
             raise FormatError(where, expected="plain JSON values", got=str(error)) from error
-        if len(text) > MAX_BYTES - 100:
-            raise FormatError(where, expected=f"a manifest of at most {MAX_BYTES} bytes", got=f"{len(text)}")
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return f'{text[:-1]},"self_sha256":"{digest}"}}'.encode()
+        data = f'{text[:-1]},"self_sha256":"{digest}"}}'.encode()
+        check_document(data, where)
+        return data
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Manifest:
         """The inverse. `CorruptObjectError` for changed bytes, `FormatError` for what is none of ours."""
-        if len(data) > MAX_BYTES or data.count(b"{") + data.count(b"[") > _MAX_NESTED:
-            raise FormatError(
-                where, expected=f"a manifest of at most {MAX_BYTES} bytes", got=f"{len(data)} bytes"
-            )
+        check_document(data, where)
         head, mark, tail = data.rpartition(b',"self_sha256":"')
         digest = hashlib.sha256(head + b"}").hexdigest()
         if not mark or tail != f'{digest}"}}'.encode():

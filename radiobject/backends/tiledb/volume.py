@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from radiobject import measuring
-from radiobject.backends.base import ArraySpec, Level
+from radiobject.backends.base import MAX_DOCUMENT, ArraySpec, Level
 from radiobject.backends.tiledb.context import Context, array_uri, shared
 from radiobject.backends.tiledb.failures import mapped
-from radiobject.backends.tiledb.manifest import MANIFEST, MAX_BYTES, Manifest, hint_of, parse_hint
+from radiobject.backends.tiledb.manifest import MANIFEST, Manifest, hint_of, parse_hint
 from radiobject.errors import CapabilityError, CorruptObjectError, MissingObjectError
 from radiobject.geometry.box import Box
 from radiobject.storage import Storage
@@ -30,7 +30,7 @@ _RESTORE = "Restore the files from a copy, or ingest the volume again."
 def read_manifest(storage: Storage, path: str) -> Manifest:
     """The manifest of the volume at a path."""
     key = f"{path}/{MANIFEST}"
-    return Manifest.from_bytes(storage.read(key, MAX_BYTES), f"{storage.location.uri}/{key}")
+    return Manifest.from_bytes(storage.read(key, MAX_DOCUMENT), f"{storage.location.uri}/{key}")
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from radiobject.backends.base import ArraySpec, Level
+from radiobject.backends.base import ArraySpec, Level, check_document
 from radiobject.backends.zarr.codecs import MAX_DECLARED_BYTES, chunk_codecs, codec_of, split_codecs
 from radiobject.errors import CapabilityError, FormatError
 
 __all__ = [
     "DTYPE_NAMES",
-    "MAX_DOCUMENT",
     "Members",
     "array_document",
     "bytes_document",
@@ -62,10 +61,6 @@ _FILLS = ("NaN", "Infinity", "-Infinity")
 # A shard index has 16 bytes per chunk and is read whole before the first voxel: this many cost 64 MiB.
 _MAX_CHUNKS_PER_SHARD = 2**22
 _MAX_BYTES = 2**50
-MAX_DOCUMENT = 16 * 2**20
-_MAX_NESTED = (
-    500_000  # lists and objects, which take a hundred bytes each in memory and three in the document
-)
 _MAX_MEMBERS = 1000
 
 
@@ -89,11 +84,7 @@ def compact(document: Any, where: str) -> str:
 
 def parse(text: bytes | str, where: str) -> dict[str, Any]:
     """A JSON object; anything else is FormatError naming `where`."""
-    if len(text) > MAX_DOCUMENT:
-        raise FormatError(where, expected=f"at most {MAX_DOCUMENT} bytes of JSON", got=str(len(text)))
-    brackets = ("{", "[") if isinstance(text, str) else (b"{", b"[")
-    if (nested := sum(map(text.count, brackets))) > _MAX_NESTED:  # type: ignore[arg-type]
-        raise FormatError(where, expected=f"at most {_MAX_NESTED} lists and objects", got=str(nested))
+    check_document(text, where)
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:

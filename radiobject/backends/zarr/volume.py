@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radiobject import measuring
-from radiobject.backends.base import ArraySpec, Level
+from radiobject.backends.base import MAX_DOCUMENT, ArraySpec, Level
 from radiobject.backends.zarr import metadata
 from radiobject.backends.zarr.engine import OpenArray, engine_for
 from radiobject.errors import (
@@ -186,13 +186,13 @@ def read_volume(backend: ZarrBackend, path: str) -> ZarrHandle:
     documents = {}
     for name in paths:
         key = f"{path}/{metadata.safe_path(name, where)}/zarr.json"
-        documents[name] = metadata.parse(backend.storage.read(key, metadata.MAX_DOCUMENT), key)
+        documents[name] = metadata.parse(backend.storage.read(key, MAX_DOCUMENT), key)
     return ZarrHandle(backend, path, metadata.members_of(documents, where, paths), attrs)
 
 
 def _group(backend: ZarrBackend, path: str) -> dict[str, Any]:
     where = f"{backend.storage.location.uri}/{path}/zarr.json"
-    document = metadata.parse(backend.storage.read(f"{path}/zarr.json", metadata.MAX_DOCUMENT), where)
+    document = metadata.parse(backend.storage.read(f"{path}/zarr.json", MAX_DOCUMENT), where)
     if document.get("zarr_format") != 3 or document.get("node_type") != "group":
         raise FormatError(
             where, expected="a group of zarr_format 3", got=f"{document.get('node_type')!r:.50}"
