@@ -1,6 +1,6 @@
 # What a newcomer needs. Every target makes its own .venv with Python 3.11 or newer; the second time is quick.
 
-.PHONY: demo test test-peers test-servers chaos soak fuzz lint bench docs clean
+.PHONY: demo test test-peers test-servers chaos soak fuzz lint bench bench-full docs clean
 .DEFAULT_GOAL := demo
 
 ifeq ($(OS),Windows_NT)
@@ -11,6 +11,8 @@ endif
 READY := .venv/.installed
 # The TileDB-based package, in an environment of its own: tests import the studies that it writes.
 UPSTREAM := .venv-upstream/.installed
+# Peers of the benchmarks: h5py, blosc2, indexed_gzip (with which nibabel reads otherwise), ngff-zarr.
+PEERS := .venv-peers/.installed
 # nnU-Net, whose torchvision must not be seen by all else.
 NNUNET := .venv-nnunet/.installed
 
@@ -53,10 +55,13 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY) $(UPSTREAM)
-	$(BIN)/python benchmarks/reads.py
-	$(BIN)/python benchmarks/metadata.py
-	$(BIN)/python benchmarks/backends.py
+# This package against every peer: a quick look; and everything, written into the pages (about an hour, 12 GB).
+bench: $(READY) $(UPSTREAM) $(PEERS)
+	$(BIN)/python benchmarks
+
+bench-full: $(READY) $(UPSTREAM) $(PEERS)
+	$(BIN)/python benchmarks --full --json benchmarks/results/bench.json
+	$(BIN)/python benchmarks --page benchmarks/results/bench.json
 
 # The pictures (Chromium must be there), and the site with the notebooks of examples/, run, into build/site.
 docs: .venv/.installed-docs
@@ -65,7 +70,7 @@ docs: .venv/.installed-docs
 	@echo "build/site/index.html"
 
 clean:
-	rm -rf .venv .venv-upstream .venv-nnunet .cache demo-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/peers/node_modules
+	rm -rf .venv .venv-upstream .venv-nnunet .venv-peers .cache demo-out build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/peers/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Anew whenever the list of dependencies changes.
@@ -77,8 +82,8 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,demo]"
 	@touch $@
 
-$(UPSTREAM): benchmarks/upstream_env.py | $(READY)
-	$(BIN)/python benchmarks/upstream_env.py
+$(UPSTREAM) $(PEERS): .venv-%/.installed: benchmarks/environments.py | $(READY)
+	$(BIN)/python benchmarks/environments.py $*
 	@touch $@
 
 $(NNUNET): tests/ml/nnunet_env.py | $(READY)

@@ -24,7 +24,6 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 import tensorstore as ts
-from contenders import known_metadata, volume_folder
 from data import head
 from machine import command_line, machine_line
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -32,6 +31,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
+from stored import known_metadata, volume_folder
 
 from radiobject import RadiObject
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import environments
 import nibabel
 import numpy as np
 from data import AFFINE, NOISE, SHAPE, head
@@ -31,7 +32,6 @@ from ingest_stages import stages
 from machine import command_line, machine_line
 from rich.console import Console
 from rich.table import Table
-from upstream_env import interpreter
 
 from radiobject import CompressionConfig, RadiObject, WriteConfig
 
@@ -70,7 +70,6 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    root = Path(__file__).resolve().parents[1]
     parser.add_argument("--work", type=Path, help="folder for about 1.5 GB of temporary files")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--volumes", type=int, default=100)
@@ -78,7 +77,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3, help="turns of each, besides one to warm up")
     parser.add_argument("--no-upstream", action="store_true", help="leave PyPI radiobject 0.1.1 out")
-    parser.add_argument("--upstream-venv", type=Path, default=root / ".venv-upstream")
     return parser.parse_args()
 
 
@@ -103,7 +101,7 @@ def _turns(
     work: Path, files: Sequence[tuple[str, str]], options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     runs: dict[str, Run] = {name: _ours(write) for name, write in OURS.items()}
-    upstream = None if options.no_upstream else _upstream(options.upstream_venv)
+    upstream = None if options.no_upstream else _upstream()
     if upstream is not None:
         runs[UPSTREAM] = lambda place, files, workers: _asked(upstream, place, files, workers)
     expected = zlib.crc32(np.asanyarray(nibabel.load(files[0][0]).dataobj).tobytes())
@@ -137,9 +135,9 @@ def _ours(write: WriteConfig) -> Run:
     return run
 
 
-def _upstream(environment: Path) -> subprocess.Popen[str]:
+def _upstream() -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [str(interpreter(environment)), str(Path(__file__).with_name("upstream_ingest.py"))],
+        [str(environments.UPSTREAM.interpreter()), str(Path(__file__).with_name("upstream_ingest.py"))],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "AWS_EC2_METADATA_DISABLED": "true"},
     )  # fmt: skip

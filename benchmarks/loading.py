@@ -63,7 +63,6 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    root = Path(__file__).resolve().parents[1]
     parser.add_argument("--work", type=Path, help="folder for about 5 GB of temporary files")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--volumes", type=int, default=20)
@@ -75,7 +74,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=float, default=1.0, help="of a volume, as a part of 240x240x155")
     parser.add_argument("--no-peers", action="store_true", help="leave blosc2, MONAI and TorchIO out")
     parser.add_argument("--no-upstream", action="store_true", help="leave PyPI radiobject 0.1.1 out")
-    parser.add_argument("--upstream-venv", type=Path, default=root / ".venv-upstream")
     parser.add_argument("--part", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -176,7 +174,7 @@ def _contenders(work: Path, settings: dict[str, Any], cores: int) -> list[Any]:
             found += [of.TorchIo(files, 1), of.TorchIo(files, 8)]
     if not settings["no_upstream"] and cores == 1:
         place = work / "upstream"
-        found.append(of.Predecessor(Path(settings["upstream_venv"]), place, files, arrays[0].shape[::-1]))
+        found.append(of.Predecessor(place, files, arrays[0].shape[::-1]))
     return found
 
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
-from contenders import raw_store
-from stores import Upstream
+from proof.peers import TABLE, Served
+from stored import raw_store
 
 from radiobject import RadiObject, ReadConfig, configure
 from radiobject.ml.caching import Cache
@@ -199,21 +199,22 @@ class TorchIo:
 class Predecessor:
     """PyPI radiobject 0.1.1 with isotropic tiles, in its own environment: arrays, volumes held open."""
 
-    name = Upstream.name
+    name = "radiobject 0.1.1"
     most = 60
 
-    def __init__(self, environment: Path, place: Path, files: Sequence[str], shape: Sequence[int]) -> None:
-        self._store, self._place = Upstream(environment), place
-        self._count, self._shape = len(files), shape
-        self._store.ingest(place, files)
+    def __init__(self, place: Path, files: Sequence[str], shape: Sequence[int]) -> None:
+        (who,) = (who for who in TABLE if who.folder == "upstream-isotropic")
+        self._served, self._shape = Served(who, place), shape
+        self._names = [f"sub-{number:03d}" for number in range(len(files))]
+        self._served.ask("store", files=dict(zip(self._names, files, strict=True)))
 
     def seconds(self, edge: int, patches: int, seed: int) -> tuple[float, int]:
         rng = np.random.default_rng(seed)
         jobs = []
-        for number in rng.integers(0, self._count, patches):
+        for number in rng.integers(0, len(self._names), patches):
             starts = [int(rng.integers(0, n - edge + 1)) for n in self._shape]
-            jobs.append((int(number), tuple((a, a + edge) for a in starts)))
-        return self._store.patches(self._place, jobs)[0], patches
+            jobs.append((self._names[number], [(a, a + edge) for a in starts]))
+        return float(self._served.ask("patches", jobs=jobs)["seconds"]), patches
 
 
 def write_blosc(folder: Path, number: int, voxels: npt.NDArray[Any]) -> None:

@@ -22,12 +22,12 @@ from typing import Any
 import nibabel
 import numpy as np
 import numpy.typing as npt
-from contenders import folder_bytes
 from data import head
 from machine import command_line, machine_line
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
+from stored import folder_bytes
 
 from radiobject import RadiObject, ReadConfig, Volume, WriteConfig, configure, measure
 

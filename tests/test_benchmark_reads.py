@@ -1,4 +1,4 @@
-"""What benchmarks/reads.py times, as counts of work: they hold on any machine, however busy."""
+"""What the benchmarks of reads time, as counts of work: they hold on any machine, however busy."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_thousand_volumes_open_from_one_read_of_their_table(tmp_path: Path) ->
 
 
 def test_an_open_volume_reads_a_cube_about_as_fast_as_tensorstore(study: Path) -> None:
-    """One copy too many takes three times as long; benchmarks/reads.py has the fine figure. The best round
+    """One copy too many takes three times as long; docs/benchmarks.md has the fine figure. The best round
     counts, because what else the machine does can only make a round worse."""
     with configure(read=ReadConfig(cache_bytes=2**26)):
         volume = RadiObject(study).T1w.iloc[0]

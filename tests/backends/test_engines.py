@@ -138,6 +138,32 @@ def test_damage_anywhere_in_a_shard_is_an_error(tmp_path, engine, mutant):
             ZarrBackend(Location(tmp_path), engine).open_volume(f"m{salt}", hint).read(SPEC.box)
 
 
+@pytest.mark.parametrize("way", ["by tensorstore's memory", "by NumPy's"])
+def test_large_blocks_are_read_alike_and_refuse_damage_alike(tmp_path, monkeypatch, way):
+    monkeypatch.setattr("radiobject.backends.zarr.tensorstore_engine._LARGE", 1 if "NumPy" in way else 2**62)
+    write(tmp_path)
+    handle = ZarrBackend(Location(tmp_path), "tensorstore").open_volume("v")
+    for box in (SPEC.box, Box((3, 5, 2), (19, 16, 9))):
+        found = handle.read(box)
+        np.testing.assert_array_equal(found, ARRAY[box.slices])
+        assert (found.dtype, found.flags["C_CONTIGUOUS"], found.flags["WRITEABLE"]) == (
+            SPEC.dtype,
+            True,
+            True,
+        )
+    data = bytearray(shard_of(tmp_path).read_bytes())
+    data[20] ^= 1
+    shard_of(tmp_path).write_bytes(data)
+    with (
+        configure(read=ReadConfig(cache_bytes=0)),
+        pytest.raises(CorruptObjectError, match=r"[Dd]igest|checksum"),
+    ):
+        ZarrBackend(Location(tmp_path), "tensorstore").open_volume("v").read(SPEC.box)
+    shard_of(tmp_path).unlink()
+    with configure(read=ReadConfig(cache_bytes=0)), pytest.raises(MissingObjectError):
+        ZarrBackend(Location(tmp_path), "tensorstore").open_volume("v").read(SPEC.box)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_small_box_does_not_read_the_whole_shard(tmp_path, engine):
     spec = plan_array((64, 64, 64), "i2", ("z", "y", "x"), TileConfig(chunks=(16, 16, 16)))

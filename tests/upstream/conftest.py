@@ -46,9 +46,10 @@ def digest(voxels: npt.NDArray[Any]) -> str:
 
 def interpreter() -> Path:
     """That package's interpreter; a test without it is skipped, under CI it fails."""
-    found: Path | None = runpy.run_path(str(ROOT / "benchmarks" / "upstream_env.py"))["made"]()
+    environments = runpy.run_path(str(ROOT / "benchmarks" / "environments.py"))
+    found: Path | None = environments["UPSTREAM"].made()
     if found is None:
-        reason = "no .venv-upstream: `python benchmarks/upstream_env.py` makes it, and so does `make test`"
+        reason = "no .venv-upstream: `python benchmarks/environments.py upstream` makes it, and so does `make test`"
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail(reason)
         pytest.skip(reason)

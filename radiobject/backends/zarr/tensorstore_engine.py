@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 
@@ -47,12 +48,17 @@ _REQUESTS = re.compile(r"/tensorstore/kvstore/[^/]+/(batch_read|bytes_read)$")
 
 _SPARE = 2**24  # for the index of a shard, and what lies between chunks
 
+# From here on malloc takes pages anew from the kernel for each block, and NumPy asks for huge ones where
+# tensorstore does not: a whole volume of 157 MB costs a quarter less of the processor. Below it is all one.
+_LARGE = 2**25
+
 
 class _OpenArray:
-    __slots__ = ("_checked", "_folder", "_spec", "_storage", "_store")
+    __slots__ = ("_checked", "_context", "_folder", "_spec", "_storage", "_store")
 
-    def __init__(self, store: Any, storage: Storage, folder: str, spec: ArraySpec) -> None:
-        self._store, self._storage, self._folder, self._spec = store, storage, folder, spec
+    def __init__(self, store: Any, context: Any, storage: Storage, folder: str, spec: ArraySpec) -> None:
+        self._store, self._context = store, context
+        self._storage, self._folder, self._spec = storage, folder, spec
         self._checked: set[tuple[int, ...]] = set()
 
     @property
@@ -63,7 +69,12 @@ class _OpenArray:
         if self._storage.location.is_local:
             self._check_files(box)
         try:
-            block: npt.NDArray[Any] = self._store[box.slices].read().result()
+            stored = self._store[box.slices]
+            if math.prod(box.shape) * self._spec.dtype.itemsize < _LARGE:
+                block: npt.NDArray[Any] = stored.read().result()
+            else:
+                block = np.empty(box.shape, self._spec.dtype)
+                ts.array(block, context=self._context).write(stored).result()
         except Exception as error:
             raise _mapped(error, self._where) from error
         return block
@@ -129,12 +140,13 @@ def open_array(storage: Storage, folder: str, spec: ArraySpec, document: str) ->
     where = f"{storage.location.uri}/{folder}"
     try:
         read = current().read
+        context = _context(
+            read.concurrency, read.cache_bytes, storage.location.max_requests, storage.location.retries
+        )
         opened = ts.open(
             _spec(document),
             kvstore=ts.KvStore.Spec(storage.location.kvstore(folder)),
-            context=_context(
-                read.concurrency, read.cache_bytes, storage.location.max_requests, storage.location.retries
-            ),
+            context=context,
             open=True,
             assume_metadata=True,
         ).result()
@@ -144,7 +156,7 @@ def open_array(storage: Storage, folder: str, spec: ArraySpec, document: str) ->
             # nothing was read yet: it is the metadata that the engine does not take
             raise FormatError(f"metadata of {where}", got=str(error)[:500]) from error
         raise mapped from error
-    return _OpenArray(opened, storage, folder, spec)
+    return _OpenArray(opened, context, storage, folder, spec)
 
 
 def make_encoder(spec: ArraySpec, document: str) -> _Encoder:

@@ -1,33 +1,22 @@
-"""Who reads: we, plain tensorstore, nibabel, PyPI radiobject 0.1.1; and what the machine itself can do."""
+"""The arrays of a study below this package: as tensorstore opens them, and one shard decoded by hand."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import time
-import zlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import google_crc32c
-import nibabel
 import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 from numcodecs import Blosc, blosc
-from upstream_env import interpreter
 
-from radiobject import RadiObject, ReadConfig, configure
+from radiobject import ReadConfig, configure
 
 __all__ = [
     "Box",
-    "Contender",
-    "Nibabel",
-    "Ours",
-    "Raw",
     "Shard",
-    "Upstream",
     "folder_bytes",
     "known_metadata",
     "kvstore",
@@ -40,105 +29,6 @@ __all__ = [
 
 Box = tuple[tuple[int, int], ...]
 """(start, stop) along x, y, z."""
-
-
-class Contender(Protocol):
-    """Reads boxes of named volumes; returns the seconds of each read and the CRC-32 of the last block."""
-
-    name: str
-
-    def times(self, volume: str, boxes: list[Box]) -> tuple[list[float], int]: ...
-
-
-class Ours:
-    """radiobject: a `Volume` held open, indexed; nothing that was decoded is kept between reads."""
-
-    name = "radiobject"
-
-    def __init__(self, study: Path) -> None:
-        radi = RadiObject(study)
-        self._volumes = {name: opened(radi.collection(name).iloc[0], 0) for name in radi.collection_names}
-
-    def times(self, volume: str, boxes: list[Box]) -> tuple[list[float], int]:
-        found, seconds, block = self._volumes[volume], [], None
-        for (x0, x1), (y0, y1), (z0, z1) in boxes:
-            start = time.perf_counter()
-            block = found[x0:x1, y0:y1, z0:z1]
-            seconds.append(time.perf_counter() - start)
-        return seconds, _crc(block)
-
-
-class Raw:
-    """tensorstore on the same array: a store held open, indexed in disk order; nothing is kept either."""
-
-    name = "tensorstore"
-
-    def __init__(self, study: Path, names: list[str]) -> None:
-        context = raw_context(0)
-        self._stores = {name: raw_store(volume_folder(study, name), context) for name in names}
-
-    def times(self, volume: str, boxes: list[Box]) -> tuple[list[float], int]:
-        store, seconds, block = self._stores[volume], [], None
-        for (x0, x1), (y0, y1), (z0, z1) in boxes:
-            start = time.perf_counter()
-            block = store[z0:z1, y0:y1, x0:x1].read().result()
-            seconds.append(time.perf_counter() - start)
-        return seconds, _crc(block.T)
-
-
-class Nibabel:
-    """nibabel on the .nii.gz, which has to inflate from the start for every read."""
-
-    name = "nibabel .nii.gz"
-
-    def __init__(self, paths: dict[str, Path]) -> None:
-        self._paths = paths
-
-    def times(self, volume: str, boxes: list[Box]) -> tuple[list[float], int]:
-        seconds, block = [], None
-        for (x0, x1), (y0, y1), (z0, z1) in boxes:
-            start = time.perf_counter()
-            block = np.asarray(nibabel.load(self._paths[volume]).dataobj[x0:x1, y0:y1, z0:z1])
-            seconds.append(time.perf_counter() - start)
-        return seconds, _crc(block)
-
-
-class Upstream:
-    """PyPI radiobject 0.1.1 in an environment of its own, made on demand."""
-
-    name = "radiobject 0.1.1"
-
-    def __init__(self, environment: Path, uri: Path, paths: dict[str, Path]) -> None:
-        self._process = subprocess.Popen(
-            [str(interpreter(environment)), str(Path(__file__).with_name("upstream_reads.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "AWS_EC2_METADATA_DISABLED": "true"},
-        )
-        answer = self._ask({"do": "store", "uri": str(uri), "files": {n: str(p) for n, p in paths.items()}})
-        self.sizes: dict[str, int] = answer["bytes"]
-
-    def times(self, volume: str, boxes: list[Box]) -> tuple[list[float], int]:
-        answer = self._ask({"do": "read", "volume": volume, "boxes": boxes})
-        return answer["seconds"], answer["crc32"]
-
-    def close(self) -> None:
-        """End the other process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} ended with code {self._process.wait()}; its message is above")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
 
 class Shard:
@@ -233,7 +123,3 @@ def volume_folder(study: Path, collection: str, obs_id: str = "*") -> Path:
 def folder_bytes(folder: Path) -> int:
     """Bytes of every file below."""
     return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-
-
-def _crc(block: Any) -> int:
-    return zlib.crc32(np.ascontiguousarray(block))

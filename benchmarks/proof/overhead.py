@@ -13,20 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
-from contenders import (
-    known_metadata,
-    kvstore,
-    opened,
-    raw_context,
-    raw_spec,
-    raw_store,
-    volume_folder,
-)
-from data import AFFINE, crops
+from data import AFFINE, crops, head
+from stored import known_metadata, kvstore, opened, raw_context, raw_spec, raw_store, volume_folder
 
 from radiobject import RadiObject, ReadConfig, configure
 
-__all__ = ["DEFAULT_CACHE", "Overhead", "first_opening", "first_touch", "open_handle", "write_many"]
+__all__ = ["Overhead", "overhead"]
 
 EDGE = 64
 DEFAULT_CACHE = ReadConfig().cache_bytes
@@ -53,12 +45,24 @@ class Overhead:
     high: float
     added: float
 
-    def to_json(self) -> dict[str, Any]:
-        """The figures as plain numbers."""
-        return asdict(self)
+
+def overhead(work: Path, volumes: int, rounds: int) -> dict[str, Any]:
+    """Every case, and the seconds of opening a study of `volumes` volumes once in a process."""
+    whole = head().round()
+    kinds = {"int16": whole.astype(np.int16), "float32": whole}
+    study = work / "overhead"
+    RadiObject.from_images(study, {n: [((v, AFFINE), "sub-01")] for n, v in kinds.items()}, progress=False)
+    found = [
+        _open_handle(study, name, cache, rounds, 200)
+        for name in kinds
+        for cache in (0, DEFAULT_CACHE, 100 * 2**20)
+    ]
+    _write_many(work / "many", kinds["int16"], volumes)
+    found.append(_first_touch(work / "many", max(rounds // 2, 1)))
+    return {"cases": [asdict(o) for o in found], "first_opening": _first_opening(work / "many")}
 
 
-def open_handle(study: Path, collection: str, cache_bytes: int, rounds: int, reads: int) -> Overhead:
+def _open_handle(study: Path, collection: str, cache_bytes: int, rounds: int, reads: int) -> Overhead:
     """Random cubes of one volume, both handles open and with a cache of that size, in alternating order."""
     volume = opened(RadiObject(study).collection(collection).iloc[0], cache_bytes)
     store = raw_store(volume_folder(study, collection), raw_context(cache_bytes))
@@ -78,13 +82,13 @@ def open_handle(study: Path, collection: str, cache_bytes: int, rounds: int, rea
     return _summary(f"open {collection}, cache {cache_bytes // 2**20} MiB", table)
 
 
-def write_many(study: Path, voxels: npt.NDArray[Any], n: int) -> None:
+def _write_many(study: Path, voxels: npt.NDArray[Any], n: int) -> None:
     """A study of `n` subjects, each a different crop of the head, ingested like any other."""
     images = [((c, AFFINE), f"sub-{i:04d}") for i, c in enumerate(crops(voxels, n, SMALL))]
     RadiObject.from_niftis(study, {"T1w": images}, progress=False)
 
 
-def first_touch(study: Path, rounds: int) -> Overhead:
+def _first_touch(study: Path, rounds: int) -> Overhead:
     """`radi.T1w.iloc[i]` and a cube, against ts.open of known metadata and that cube, each i once a round.
 
     tensorstore is given all that it can be told in advance: one parsed spec for all volumes, the path of
@@ -103,7 +107,7 @@ def first_touch(study: Path, rounds: int) -> Overhead:
     return _summary(f"first touch of 1 of {count:,}", table[1:])
 
 
-def first_opening(study: Path) -> float:
+def _first_opening(study: Path) -> float:
     """Seconds to open the study and the first volume of its table, in a process that did neither before."""
     code = (
         "import sys, time, pandas, pyarrow.parquet, tensorstore, radiobject\n"
@@ -118,7 +122,7 @@ def first_opening(study: Path) -> float:
 
 def _round(row: npt.NDArray[Any], collection: Any, spec: ts.Spec, paths: list[str], rng: Any) -> None:
     context = raw_context(DEFAULT_CACHE)
-    collection.iloc[0]  # the table is read once for all volumes; `first_opening` has that
+    collection.iloc[0]  # the table is read once for all volumes; `_first_opening` has that
     for n, i in enumerate(rng.permutation(len(paths)).tolist()):
         x, y, z = (int(v) for v in rng.integers(0, SMALL - EDGE + 1, 3))
         kept: list[Any] = []  # neither side pays for closing inside its time
