@@ -122,7 +122,7 @@ class CompressionConfig:
 
     `shuffle="auto"` tries both shuffles and none on a few chunks of each volume and keeps the smallest: bytes
     win on heads with a quiet background, bits on CT with noise everywhere, none on few distinct values, such
-    as integers that were scaled to floats (benchmarks/reads.py, benchmarks/backends.py).
+    as integers that were scaled to floats (docs/benchmarks.md, "Size").
     """
 
     algorithm: Literal["lz4hc", "lz4", "zstd", "none"] | Compressor = "lz4hc"

@@ -205,6 +205,8 @@ class VolumeHandle(Protocol):
     - A missing or changed byte is `IntegrityError`, never a voxel.
     - Safe to share between threads; pickles without secrets; reopens in another process.
     - It may have `uri`, the place of the volume: what `Volume.uri` answers, None without it.
+    - It may have `objects`, the paths inside the volume of all that it consists of: without it nobody notices
+      that a row leaves one out.
     """
 
     @property
@@ -276,7 +278,7 @@ def plan_array(
 ) -> ArraySpec:
     """Choose inner chunks and shards for an array in disk order.
 
-    The default, 32-cubes in one shard, serves planes and cubes alike (benchmarks/reads.py). A shard holds at
+    The default, 32-cubes in one shard, serves planes and cubes alike (docs/benchmarks.md). A shard holds at
     most 512 MiB of voxels; larger arrays are split along t, then c, then z.
 
     >>> plan_array((155, 240, 240), "i2", ("z", "y", "x")).shards

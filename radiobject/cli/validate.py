@@ -27,7 +27,8 @@ def validate(
         Level,
         typer.Option(
             help="quick: every object is there with its size. standard: also checksums of tables and "
-            "metadata, ids and counts. full: also the checksum of every voxel object."
+            "metadata, ids and counts. full: also the checksum of every voxel object, and rows against "
+            "the volumes they speak of."
         ),
     ] = Level.quick,
     version: Version = None,

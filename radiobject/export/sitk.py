@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from radiobject.errors import MissingDependencyError
 from radiobject.format.layout import python_axes
-from radiobject.format.meta import VolumeMeta
+from radiobject.format.meta import MM, VolumeMeta
 
 __all__ = ["to_sitk_image"]
 
 
 def to_sitk_image(meta: VolumeMeta, array: npt.NDArray[Any]) -> Any:
-    """A `SimpleITK.Image` of `array` (axes x, y, z[, t][, c]) with the geometry of `meta`.
+    """A `SimpleITK.Image` of `array` (axes x, y, z[, t][, c]) with the geometry of `meta`, in mm.
 
     Time is the fourth dimension, with the time step in seconds as its spacing (1 when unknown); channels
     make it a vector image. ITK's indices are ours; its world counts to L, P, S where ours counts to R, A, S.
@@ -32,7 +32,8 @@ def to_sitk_image(meta: VolumeMeta, array: npt.NDArray[Any]) -> Any:
     ndim = 4 if "t" in axes else 3
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ meta.affine.matrix
     spacing, origin, direction = np.ones(ndim), np.zeros(ndim), np.eye(ndim)
-    spacing[:3], origin[:3] = meta.affine.spacing, lps[:3, 3]
+    side = MM.get(meta.space_unit, 1.0)  # ITK's lengths are mm, whatever those of the file are
+    spacing[:3], origin[:3] = np.array(meta.affine.spacing) * side, lps[:3, 3] * side
     direction[:3, :3] = lps[:3, :3] / meta.affine.spacing
     if ndim == 4:
         spacing[3] = meta.time_step or 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections import OrderedDict
@@ -10,9 +9,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from radiobject import measuring
 from radiobject.errors import (
@@ -28,7 +24,7 @@ from radiobject.errors import (
     UpstreamStudyError,
 )
 from radiobject.forking import on_fork, renew_on_fork
-from radiobject.format.commit import MOST_BYTES, Change, Commit, sealed, unsealed
+from radiobject.format.commit import MOST_BYTES, Commit, sealed, unsealed
 from radiobject.format.layout import HINT, ROOT, UPSTREAM_GROUP, VERSIONS, version_key, version_of
 from radiobject.format.meta import FORMAT
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, SUBJECT_SCHEMA, THUMBNAIL_SCHEMA
@@ -38,7 +34,7 @@ from radiobject.format.tags import tags
 from radiobject.location import Location
 from radiobject.storage import Storage
 
-__all__ = ["Catalog", "Snapshot", "read_change"]
+__all__ = ["Catalog", "Snapshot"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -353,19 +349,3 @@ class Catalog:
             if begun
             else "Create one with RadiObject.from_niftis(uri, ...), or check the path.",
         )
-
-
-def read_change(storage: Storage, commit: Commit) -> Change:
-    """What a commit changed, also when the list stands beside it."""
-    if commit.change is not None:
-        return commit.change
-    assert commit.change_list is not None
-    where = f"{storage.location.uri}/{commit.change_list['path']}"
-    data = storage.read(commit.change_list["path"])
-    if hashlib.sha256(data).hexdigest() != commit.change_list["sha256"]:
-        raise CorruptObjectError(where, expected="the list that was committed", got="other bytes")
-    table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-    groups: dict[str, list[str]] = {}
-    for what, name in zip(table["change"].to_pylist(), table["id"].to_pylist(), strict=True):
-        groups.setdefault(what, []).append(name)
-    return Change.from_json(groups)

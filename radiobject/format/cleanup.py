@@ -18,7 +18,7 @@ from radiobject.format.tags import tags
 from radiobject.format.transaction import Transaction
 from radiobject.storage import ObjectInfo, Storage
 
-__all__ = ["Cleaned", "cleanup", "clock", "spans", "studies_inside"]
+__all__ = ["Cleaned", "cleanup", "clock", "finished_volumes", "is_group", "spans", "studies_inside"]
 
 _THREADS = 16
 
@@ -78,7 +78,7 @@ def cleanup(
     now = clock(storage)
     # who is writing is asked before which versions there are: whoever ends in between has a version by then
     writing = [r for r in running(storage) if now - r.newest < LIVE_SECONDS]
-    finished = _finished_volumes(storage, writing)
+    finished = finished_volumes(storage, writing)
     snapshot = catalog.latest()
     named = {version for version, _ in tags(storage).values()}
     begins, oldest = snapshot.commit.oldest, max(snapshot.commit.oldest, snapshot.version - keep + 1)
@@ -103,7 +103,7 @@ def cleanup(
         if (not info.key.startswith(keep_always) or info.key.endswith(".tmp"))
         and not info.key.startswith(foreign)
         and info.mtime <= cutoff
-        and not (writing and _is_group(info.key))
+        and not (writing and is_group(info.key))
     ]
     report.objects, report.bytes = len(gone), sum(info.bytes for info in gone)
     if not dry_run:
@@ -142,13 +142,13 @@ def studies_inside(storage: Storage, litter: Iterable[ObjectInfo]) -> tuple[str,
         return tuple(key.removesuffix(ROOT) for key, held in found if is_study(held))
 
 
-def _is_group(key: str) -> bool:
-    """Whether it is a folder's group document, which a running write may have found there and relies on."""
+def is_group(key: str) -> bool:
+    """Whether it is the document of a folder above volumes, which a running write may have found there."""
     return key.startswith(f"{COLLECTIONS}/") and key.endswith(f"/{ROOT}") and key.count("/") < 4
 
 
-def _finished_volumes(storage: Storage, live: Iterable[Running]) -> list[str]:
-    """What running writes have finished, or have taken over from one that was cut off."""
+def finished_volumes(storage: Storage, live: Iterable[Running]) -> list[str]:
+    """Folders and keys of what running writes have finished, or have taken over from one that was cut off."""
     tables = [rows for one in live for rows in Journal(storage, one.txn_id).rows()]
     folders = [f"{path}/" for rows in tables for path in rows["_path"].to_pylist()]
     return folders + [key for rows in tables for key, _ in table_objects(rows)]

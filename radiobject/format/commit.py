@@ -134,10 +134,15 @@ class Change:
 
 def _tables(data: Mapping[str, Any]) -> dict[str, tuple[Part, ...]]:
     tables = {name: tuple(map(Part.from_json, listed(of))) for name, of in mapped(data["tables"]).items()}
-    for name, parts in tables.items():
-        if sum(part.rows for part in parts) > MOST_ROWS:
-            raise ValueError(f"a table {name!r:.60} of more than {MOST_ROWS} rows")
+    if long := _too_long(tables):
+        raise ValueError(f"a table {long[0]!r:.60} of more than {MOST_ROWS} rows")
     return tables
+
+
+def _too_long(tables: Mapping[str, tuple[Part, ...]]) -> tuple[str, int] | None:
+    """Name and rows of a table that has more of them than a reader takes."""
+    rows = {name: sum(part.rows for part in parts) for name, parts in tables.items()}
+    return next(((name, n) for name, n in rows.items() if n > MOST_ROWS), None)
 
 
 _Ids = tuple[frozenset[str], frozenset[str], frozenset[str]]
@@ -179,12 +184,11 @@ class Commit:
         `CapabilityError` for what no reader would take: too long, or a table of too many rows.
         """
         for tables in (self.tables, *(c.tables for c in self.collections)):
-            for name, parts in tables.items():
-                if (rows := sum(part.rows for part in parts)) > MOST_ROWS:
-                    raise CapabilityError(
-                        f"table {name!r}", expected=f"at most {MOST_ROWS} rows", got=str(rows),
-                        hint="Keep several studies.",
-                    )  # fmt: skip
+            if long := _too_long(tables):
+                raise CapabilityError(
+                    f"table {long[0]!r}", expected=f"at most {MOST_ROWS} rows", got=str(long[1]),
+                    hint="Keep several studies.",
+                )  # fmt: skip
         return sealed(
             {
                 "type": "commit",
@@ -269,7 +273,7 @@ class Commit:
 
     def _check(self) -> None:
         """`ValueError` for what cannot be, whatever the single values are."""
-        if self.parent is not None and self.parent != self.version - 1:
+        if (self.parent or 0) != self.version - 1:
             raise ValueError(f"parent {self.parent} of version {self.version}")
         if self.oldest > self.version:
             raise ValueError(f"oldest {self.oldest} above version {self.version}")

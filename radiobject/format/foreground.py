@@ -26,7 +26,7 @@ from radiobject.format.layout import INDEXES
 from radiobject.format.meta import FORMAT
 from radiobject.storage import Storage, check_key
 
-__all__ = ["ForegroundIndex", "fingerprint", "read_index"]
+__all__ = ["ForegroundIndex", "fingerprint", "parse_index", "read_index"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -148,6 +148,18 @@ def read_index(
             where, expected="the bytes that were committed", got=f"{len(data)} others",
             hint="Build it again: radi.index_foreground(rebuild=True).",
         )  # fmt: skip
+    found = parse_index(data, where, volume, objects)
+    measuring.add("indexes_opened")
+    return found
+
+
+def parse_index(
+    data: bytes, where: str, volume: str, objects: Iterable[Mapping[str, Any]]
+) -> ForegroundIndex:
+    """The index that these bytes are, for a volume at a path, of these objects.
+
+    `FormatError` for other bytes, `StaleIndexError` for an index that was made from other voxels.
+    """
     found = ForegroundIndex.from_buffer(data, where)
     if found.of != (now := fingerprint(volume, objects)):
         raise StaleIndexError(
@@ -155,7 +167,6 @@ def read_index(
             got=f"one of other voxels ({found.of[:12]})",
             hint="Build it again: radi.index_foreground(rebuild=True).",
         )  # fmt: skip
-    measuring.add("indexes_opened")
     return found
 
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiobject.errors import IntegrityError, SnapshotExpiredError
-from radiobject.format.catalog import Catalog, read_change
+from radiobject.format.catalog import Catalog
+from radiobject.format.change_list import read_change
 from radiobject.format.commit import Commit
 from radiobject.format.journal import Journal
 from radiobject.format.layout import TRANSACTIONS

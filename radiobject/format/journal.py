@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 
 from radiobject.errors import FormatError, MissingObjectError
 from radiobject.format.layout import TRANSACTIONS, transaction_key
+from radiobject.format.part_file import parquet_of
+from radiobject.format.schema import OBS_SCHEMA, check_columns, check_values
+from radiobject.format.strict import text
 from radiobject.storage import ObjectInfo, Storage
 
 __all__ = ["LIVE_SECONDS", "TOUCH_SECONDS", "Journal", "Running", "matching", "running"]
@@ -20,6 +23,8 @@ __all__ = ["LIVE_SECONDS", "TOUCH_SECONDS", "Journal", "Running", "matching", "r
 LIVE_SECONDS = 48 * 3600
 TOUCH_SECONDS = 600
 _BEGIN = "begin.json"
+_MOST_BEGIN = 2**16
+"""Bytes of it: an operation and two hashes."""
 
 
 class Journal:
@@ -52,7 +57,10 @@ class Journal:
             self._touched = time.monotonic()
 
     def rows(self) -> list[pa.Table]:
-        """Every segment that was written whole; a torn last one is as if it had not been written."""
+        """Every segment that was written whole; a torn last one is as if it had not been written.
+
+        Raises `FormatError` for what a journal does not hold: clean-up must know what running writes need.
+        """
         found = []
         for info in self.storage.list(f"{TRANSACTIONS}/{self.txn_id}"):
             if not info.key.endswith(".parquet") or info.key.count("/") != 2:
@@ -62,10 +70,12 @@ class Journal:
             except MissingObjectError:
                 continue  # the write has ended meanwhile
             try:
-                found.append(pq.read_table(pa.BufferReader(data), page_checksum_verification=True))
+                rows = parquet_of(data).read(use_threads=False)
             except (pa.ArrowException, OSError):
                 # the rows of a torn segment are simply done again: their volumes have other paths
                 continue
+            _check_rows(rows, f"{self.storage.location.uri}/{info.key}")
+            found.append(rows)
         return found
 
     def discard(self) -> None:
@@ -98,16 +108,28 @@ def running(storage: Storage, committed: Iterable[str] = ()) -> list[Running]:
     return sorted(found, key=lambda r: r.newest, reverse=True)
 
 
+def _check_rows(rows: pa.Table, where: str) -> None:
+    """Refuse (`FormatError`) rows that name no volume, or have a column of volumes in another type."""
+    wanted = pa.schema([f for f in OBS_SCHEMA if f.name == "_path" or f.name in rows.schema.names])
+    check_columns(rows.schema, wanted, where)
+    try:
+        check_values(rows, wanted)
+    except pa.ArrowException as error:
+        raise FormatError(where, expected="rows of volumes", got=str(error)[:300]) from error
+
+
 def _plan(storage: Storage, txn_id: str) -> str | None:
     key = transaction_key(txn_id, _BEGIN)
     try:
-        plan = json.loads(storage.read(key))["plan"]
-        return None if plan is None else str(plan)
+        begun = storage.read(key, _MOST_BEGIN)
     except MissingObjectError:
         return None
+    try:
+        plan = json.loads(begun)["plan"]
+        return None if plan is None else text(plan)
     except ValueError:
         return None  # torn by a crash: nobody can resume it, clean-up will take it
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, RecursionError) as error:
         raise FormatError(f"{storage.location.uri}/{key}", expected="a journal", got=repr(error)) from error
 
 

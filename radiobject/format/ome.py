@@ -21,7 +21,7 @@ from radiobject.errors import FormatError
 from radiobject.format.meta import Label, SourceInfo, VolumeMeta
 from radiobject.geometry.affine import Affine
 
-__all__ = ["OME_VERSION", "OmeAxis", "default_rgba", "ome_attributes", "ome_axes", "ome_levels", "read_ome"]
+__all__ = ["OME_VERSION", "OmeAxis", "default_rgba", "ome_attributes", "ome_axes", "read_ome"]
 
 OME_VERSION = "0.5"
 
@@ -191,18 +191,6 @@ def _image_label(meta: VolumeMeta, name: str) -> dict[str, Any]:
         ],
         "properties": [{"label-value": x.value, "name": x.name} for x in meta.labels],
     }
-
-
-def ome_levels(attrs: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """Paths of the levels that a group's attributes name, finest first. `where` names the group in errors."""
-    _, image = _image(attrs, where)
-    paths = [x.get("path") if isinstance(x, Mapping) else None for x in _items(image, "datasets", where)]
-    for path in paths:
-        if not isinstance(path, str) or "\\" in path or ":" in path or {"", ".", ".."} & set(path.split("/")):
-            raise FormatError(
-                f"datasets of {where}", expected="relative paths inside the volume", got=repr(path)
-            )
-    return tuple(str(p) for p in paths)
 
 
 class OmeAxis(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 from radiobject.errors import CorruptObjectError, RadiObjectError
 from radiobject.storage import Storage
 
-__all__ = ["PartFile", "open_parquet"]
+__all__ = ["PartFile", "open_parquet", "parquet_of"]
 
 
 class PartFile(io.RawIOBase):
@@ -48,14 +49,19 @@ class PartFile(io.RawIOBase):
 def open_parquet(file: PartFile, where: str) -> pq.ParquetFile:
     """The reader of a part. `CorruptObjectError` for a footer that it does not understand."""
     try:
-        return pq.ParquetFile(
-            pa.PythonFile(file, mode="r"),
-            pre_buffer=True,
-            page_checksum_verification=True,
-            arrow_extensions_enabled=False,
-        )
+        return _guarded(pa.PythonFile(file, mode="r"), pre_buffer=True)
     except RadiObjectError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         # a name that is no UTF-8 is a ValueError
         raise CorruptObjectError(where, expected="a Parquet file", got=str(error)[:300]) from error
+
+
+def parquet_of(data: bytes) -> pq.ParquetFile:
+    """The reader of a Parquet file in memory, with the guards of `open_parquet`; raises what Arrow raises."""
+    return _guarded(pa.BufferReader(data))
+
+
+def _guarded(source: pa.NativeFile, **options: Any) -> pq.ParquetFile:
+    # no type of somebody's own, which its maker could have Arrow build from the file
+    return pq.ParquetFile(source, page_checksum_verification=True, arrow_extensions_enabled=False, **options)

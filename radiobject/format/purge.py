@@ -18,7 +18,7 @@ from radiobject.errors import (
 )
 from radiobject.format.catalog import Catalog, Snapshot
 from radiobject.format.changes import Edit
-from radiobject.format.cleanup import clock, spans, studies_inside
+from radiobject.format.cleanup import clock, finished_volumes, is_group, spans, studies_inside
 from radiobject.format.commit import PURGE, Commit, tombstone
 from radiobject.format.erasure import Erasure
 from radiobject.format.holders import find_holders
@@ -36,7 +36,6 @@ from radiobject.format.layout import (
     version_of,
 )
 from radiobject.format.needed import named_keys
-from radiobject.format.objects import table_objects
 from radiobject.format.tags import tags as all_tags
 from radiobject.format.traces import Traces, search
 from radiobject.format.transaction import Transaction
@@ -273,22 +272,15 @@ def _needed(
     begun = {key.split("/")[1] for key in before if key.startswith(f"{TRANSACTIONS}/")}  # cannot commit
     later = [r for r in running(storage) if r.txn_id not in begun]
     # they may have taken over what a write before the purge had finished
-    taken = [rows for one in later for rows in Journal(storage, one.txn_id).rows()]
-    finished = {f"{path}/" for rows in taken for path in rows["_path"].to_pylist()}
-    finished |= {key for rows in taken for key, _ in table_objects(rows)}
+    finished = frozenset(finished_volumes(storage, later))
     newest = catalog.latest()
     since = range(max(purged.version + 1, newest.commit.oldest), newest.version + 1)
     kept = [purged, *(catalog.snapshot(v) for v in sorted({*tagged, *since} - {purged.version}))]
     keys = frozenset(named_keys(kept))
     volumes = frozenset("/".join(key.split("/")[:4]) for key in keys if key.startswith(f"{COLLECTIONS}/"))
     if later:  # groups that they have found there are not written again
-        keys |= {key for key in before if _is_group(key) and not traces.in_key(key)}
+        keys |= {key for key in before if is_group(key) and not traces.in_key(key)}
     return _Needed(keys, volumes, tuple(sorted(finished)))
-
-
-def _is_group(key: str) -> bool:
-    """Whether it is the document of a folder above the volumes."""
-    return key.startswith(f"{COLLECTIONS}/") and key.endswith(f"/{ROOT}") and key.count("/") < 4
 
 
 def _remove(

@@ -12,6 +12,7 @@ from radiobject.errors import (
 from radiobject.format.commit import MOST_BYTES, sealed, unsealed
 from radiobject.format.exclusive import publish, require_exclusive
 from radiobject.format.layout import TAGS, tag_key
+from radiobject.format.strict import count, text
 from radiobject.storage import Storage
 
 __all__ = ["create_tag", "read_tag", "tags"]
@@ -52,6 +53,6 @@ def _read(storage: Storage, key: str) -> tuple[str, int, str]:
     where = f"{storage.location.uri}/{key}"
     raw, _ = unsealed(storage.read(key, MOST_BYTES), where)
     try:
-        return str(raw["name"]), int(raw["version"]), str(raw["sha256"])
+        return text(raw["name"]), count(raw["version"], 1), text(raw["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(where, expected="a tag", got=repr(error)) from error

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
 import secrets
 import uuid
 from collections.abc import Sequence
@@ -14,9 +12,6 @@ from datetime import UTC, datetime
 from functools import reduce
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from radiobject import measuring
 from radiobject.errors import (
@@ -28,12 +23,13 @@ from radiobject.errors import (
     StorageError,
     StudyExistsError,
 )
-from radiobject.format.catalog import Catalog, Snapshot, read_change
+from radiobject.format.catalog import Catalog, Snapshot
+from radiobject.format.change_list import read_change, write_change
 from radiobject.format.changes import Edit
 from radiobject.format.commit import Change, Commit
 from radiobject.format.exclusive import publish, require_exclusive
 from radiobject.format.journal import Journal
-from radiobject.format.layout import ROOT, change_key, is_study, root_document, version_key
+from radiobject.format.layout import ROOT, is_study, root_document, version_key
 from radiobject.format.objects import table_objects
 from radiobject.format.rebase import check_conflict
 from radiobject.location import Location
@@ -279,19 +275,7 @@ class Transaction:
             and sum(len(i) for ids in told.values() for i in ids) <= _MAX_TEXT
         ):
             return dataclasses.replace(draft, change=change)
-        pairs = [(what, i) for what, ids in told.items() for i in ids]
-        sink = io.BytesIO()
-        pq.write_table(
-            pa.table({"change": [w for w, _ in pairs], "id": [i for _, i in pairs]}),
-            sink,
-            compression="zstd",
-            write_page_checksum=True,
-        )
-        key = change_key(self.txn_id)
-        data = sink.getvalue()
-        self.storage.write(key, data)
-        stated = {"path": key, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        return dataclasses.replace(draft, change_list=stated)
+        return dataclasses.replace(draft, change_list=write_change(self.storage, self.txn_id, change))
 
     def _staged_parts(self) -> list[tuple[str, int]]:
         """Table parts that were written when edits were staged, perhaps days ago."""

@@ -16,9 +16,12 @@ from radiobject.format.schema import LEDGER_SCHEMA
 from radiobject.format.transaction import Transaction
 from radiobject.ingest.sources import Readable, Source
 
-__all__ = ["Outcome", "noting"]
+__all__ = ["Outcome", "ingest_error", "noting"]
 
 _log = logging.getLogger(__name__)
+
+_TOLD = 10
+"""Failures that stand in the text of an error; all of them are in its report."""
 
 
 class Outcome:
@@ -69,13 +72,11 @@ class Outcome:
     def refuse(self) -> None:
         """Raise `IngestError` for what failed since the last commit."""
         report = sorted(self.failures, key=lambda f: f["source"])
-        lines = "\n".join(f"  {f['error']}: {f['message']}" for f in report[:10])
-        more = f"\n  ... and {len(report) - 10} more in .report" if len(report) > 10 else ""
         kept = (
             f"{self.committed} volumes were committed before" if self.committed else "nothing was committed"
         )
-        raise IngestError(
-            f"{self._uri}: {len(report)} of {self._total} sources failed, {kept}\n{lines}{more}\n",
+        raise ingest_error(
+            f"{self._uri}: {len(report)} of {self._total} sources failed, {kept}",
             report,
             hint='Mend or drop these and run again with resume=True, or pass errors="collect".',
         )
@@ -123,6 +124,14 @@ class Outcome:
         line = f"{said}: version {version}" if new else f"{said}; no new version, {version} stays"
         _log.info("%s: %s", self._uri, line)
         return line
+
+
+def ingest_error(what: str, report: list[dict[str, Any]], *, hint: str) -> IngestError:
+    """The error of a run that failed: what happened, and below it the first ten lines of its report."""
+    lines = [f"  {line['error']}: {line['message']}" for line in report[:_TOLD]]
+    if len(report) > _TOLD:
+        lines.append(f"  ... and {len(report) - _TOLD} more in .report")
+    return IngestError("\n".join([what, *lines, ""]), report, hint=hint)
 
 
 def noting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import fnmatch
+import glob
 import hashlib
 import os
 import re
@@ -191,8 +192,6 @@ def _expand(text: str, near: Location | None) -> list[str]:
     if os.path.isdir(text):
         found = [os.path.join(text, n) for n in os.listdir(text) if _is_nifti(n)]
     elif _WILD.search(text) and not os.path.exists(text):
-        import glob
-
         found = [p for p in glob.glob(text, recursive=True) if _is_nifti(os.path.basename(p))]
     else:
         found = [text]

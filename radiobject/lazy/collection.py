@@ -21,7 +21,7 @@ from radiobject.lazy.indexing import Onto
 from radiobject.lazy.stack import ENGINE_COLUMNS, Stack
 from radiobject.model.collection_view import CollectionView
 from radiobject.model.partners import GRID_MM, corners_apart
-from radiobject.model.resampling import grid_like
+from radiobject.model.resampling import grid_like, refuse_other_unit
 
 __all__ = ["RESERVED", "Grids", "collection_to_xarray", "onto_grid", "place_coords"]
 
@@ -64,7 +64,8 @@ def onto_grid(
 ) -> Onto | None:
     """The grid that volumes are resampled to, None where `grid` names none. Raises `ConfigError`."""
     if not isinstance(grid, str):
-        return Onto(grid_like(grid), order, fill, antialias)
+        unit = getattr(getattr(grid, "meta", None), "space_unit", None)
+        return Onto(grid_like(grid, unit or "mm"), order, fill, antialias, unit)
     if grid not in ("error", "index"):
         raise ConfigError("grid=", expected="'error', 'index', a Volume or (shape, affine)", got=repr(grid))
     if order is not None or fill or antialias:
@@ -77,7 +78,8 @@ def onto_grid(
 def place_coords(stacks: Sequence[Stack], dim: str, grid: Grids, onto: Onto | None) -> Coords:
     """Where the voxels lie, for arrays of one row a volume that share x, y, z, and t where they have it.
 
-    Raises `AlignmentError` for grids that differ, unless `grid` says what to do then.
+    Raises `AlignmentError` for grids that differ, unless `grid` says what to do then, and `GeometryError` for
+    a grid in another unit of length.
     """
     units = {meta.space_unit for stack in stacks for meta in stack.metas}
     shapes = [stack.shape(onto) for stack in stacks]
@@ -89,6 +91,8 @@ def place_coords(stacks: Sequence[Stack], dim: str, grid: Grids, onto: Onto | No
             got=", ".join([*sorted(units), *(f"{n} time points in {s.name!r}" for n, s in times)]),
         )
     unit = units.pop()
+    if onto is not None:
+        refuse_other_unit(onto.unit or unit, unit)
     coords = times[0][1].time_coords(onto) if times else {}
     if onto is not None:
         return grid_coords(onto.grid[1], onto.grid[0], unit) | coords

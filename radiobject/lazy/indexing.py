@@ -31,12 +31,16 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Onto:
-    """The grid that volumes are resampled to, and how; see `Volume.resample`."""
+    """The grid that volumes are resampled to, and how; see `Volume.resample`.
+
+    `unit` is that of the grid's affine, None where nobody says: that of the volumes.
+    """
 
     grid: Grid
     order: int | None
     fill: float
     antialias: bool
+    unit: str | None = None
 
 
 def lazily(array: BackendArray) -> Any:

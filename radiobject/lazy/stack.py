@@ -23,6 +23,7 @@ from radiobject.lazy.chunks import Chunks, chunked, preferred, stacked_borders
 from radiobject.lazy.geometry import Coords, time_coords
 from radiobject.lazy.indexing import Onto, StackArray, lazily
 from radiobject.model.collection_view import CollectionView
+from radiobject.model.dtypes import common_dtype
 from radiobject.model.resampling import settled_order
 from radiobject.storage import check_key
 
@@ -105,15 +106,7 @@ class Stack:
         kinds = {_read_dtype(row_meta(text), dtype) for text, dtype in pairs}
         if order is not None:
             kinds = {resampled_dtype(kind, order) for kind in kinds}
-        common = np.result_type(*kinds)
-        if common.kind == "f" and any(k.kind in "iu" and k.itemsize >= common.itemsize for k in kinds):
-            raise AlignmentError(
-                f"array of {self.name!r}",
-                expected="a type that holds all values",
-                got=f"volumes of {', '.join(sorted(map(str, kinds)))}",
-                hint="Bring them to one type first, with map().",
-            )
-        return common
+        return common_dtype(kinds, f"array of {self.name!r}")
 
     def variable(self, dim: str, chunks: Chunks, onto: Onto | None) -> xr.Variable:
         """The array: `dim` in front, the volumes' axes behind. No volume is opened."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from radiobject.errors import CapabilityError
 from radiobject.format.layout import to_disk
 from radiobject.geometry.box import Box
 from radiobject.ml.caching import CachedHandle
@@ -15,7 +16,7 @@ from radiobject.ml.cohort import Cohort
 from radiobject.ml.plan import Request
 from radiobject.model.volume import Volume
 
-__all__ = ["Blocks", "part_of", "put", "read_blocks", "read_frames", "within"]
+__all__ = ["Blocks", "part_of", "put", "read_blocks", "read_frames", "refuse_wrapped", "within"]
 
 
 class Blocks(NamedTuple):
@@ -91,11 +92,23 @@ def put(cohort: Cohort, blocks: Blocks, request: Request, buffers: Mapping[str, 
     return taken
 
 
+def refuse_wrapped(source: npt.NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Raise `CapabilityError` for 64 unsigned bits beyond the signed type that torch has for them."""
+    if source.dtype == np.uint64 and dtype.kind == "i" and source.size:
+        most = int(source.max())
+        if most > np.iinfo(dtype).max:
+            raise CapabilityError(
+                "a value of a mask as a tensor", expected=f"at most {np.iinfo(dtype).max}, as {dtype} holds",
+                got=str(most), hint="Number the labels anew, with map().",
+            )  # fmt: skip
+
+
 def _copy(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
     """As `np.copyto`, with rows of one type as one item each: a fifth faster for a 96-cube of a volume.
 
     NumPy then loops over rows in one go, where else it calls its loop over voxels row by row.
     """
+    refuse_wrapped(source, target.dtype)
     size = source.itemsize
     alike = target.dtype == source.dtype and target.strides[-1] == source.strides[-1] == size
     if alike and source.shape[-1] > 1 and not source.flags.c_contiguous:

@@ -29,6 +29,7 @@ from radiobject.ml.matching import (
     streams_of,
 )
 from radiobject.ml.spec import SampleSpec
+from radiobject.model.dtypes import common_dtype
 from radiobject.model.study import Study
 from radiobject.model.volume import Volume
 
@@ -148,8 +149,10 @@ class Cohort:
         """
         found = {}
         for key in [*self.spec.images, *self.spec.masks]:
-            dtype = np.result_type(*(s.dtype for s in self.streams if s.key == key))
+            kinds = [s.dtype for s in self.streams if s.key == key]
+            dtype = np.result_type(*kinds)
             if key in self.spec.masks:
+                dtype = common_dtype(kinds, f"channels of the mask {key!r}")
                 wide = dtype.kind == "u" and dtype.itemsize > 1
                 found[key] = np.dtype(f"i{min(dtype.itemsize * 2, 8)}") if wide else dtype
                 continue

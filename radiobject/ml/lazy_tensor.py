@@ -6,6 +6,7 @@ that reads the part and nothing else; every other operation finds all voxels, in
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,14 +18,22 @@ import torch
 from torch.utils._pytree import tree_map
 
 from radiobject.errors import AlignmentError, ConfigError
+from radiobject.format.meta import MM
 from radiobject.geometry.box import Box
-from radiobject.ml.blocks import read_frames
+from radiobject.ml.blocks import read_frames, refuse_wrapped
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.foreground import Indexes
 from radiobject.model.partners import GRID_MM
 from radiobject.model.volume import Volume
 
-__all__ = ["LazyTensor", "SampleVoxels", "VolumeVoxels", "VoxelSource", "tensor_dtype"]
+__all__ = [
+    "LazyTensor",
+    "SampleVoxels",
+    "VolumeVoxels",
+    "VoxelSource",
+    "refuse_other_grids",
+    "tensor_dtype",
+]
 
 _SIGNED = {"u2": "i4", "u4": "i8", "u8": "i8", "b1": "u1"}
 """What most of torch does not take, and what holds its values; TorchIO widens the same types."""
@@ -55,16 +64,7 @@ class VolumeVoxels:
         self.volumes = tuple(volumes)
         if not self.volumes:
             raise ConfigError("volumes of an image", expected="at least one", got="none")
-        first = self.volumes[0]
-        for other in self.volumes[1:]:
-            apart = np.abs(_corners(other) - _corners(first)).max()
-            if other.shape[:3] != first.shape[:3] or apart > GRID_MM:
-                raise AlignmentError(
-                    f"{other.obs_id or 'a volume'} as a channel beside {first.obs_id or 'another'}",
-                    expected=f"{first.shape[:3]} voxels, corners in the same places",
-                    got=f"{other.shape[:3]}, up to {apart:.3g} mm apart",
-                    hint="Pass volume.resample(like=first).",
-                )
+        refuse_other_grids(self.volumes)
         found = np.result_type(*(v.dtype for v in self.volumes)) if dtype is None else dtype
         self.dtype = tensor_dtype(found)
 
@@ -274,6 +274,27 @@ def tensor_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     return np.dtype(_SIGNED.get(found.str[1:], found))
 
 
+def refuse_other_grids(volumes: Sequence[Volume]) -> None:
+    """Raise `AlignmentError` for volumes as channels that lie on another grid than the first."""
+    first = volumes[0]
+    for other in volumes[1:]:
+        units = [v.meta.space_unit for v in (first, other)]
+        if MM.get(units[0], 1.0) != MM.get(units[1], 1.0):
+            raise AlignmentError(
+                f"{other.obs_id or 'a volume'} as a channel beside {first.obs_id or 'another'}",
+                expected=f"an affine in {units[0]}, as the first has it", got=f"one in {units[1]}",
+                hint="Mend the unit in the header of one of them, and ingest it again.",
+            )  # fmt: skip
+        apart = np.abs(_corners(other) - _corners(first)).max()
+        if other.shape[:3] != first.shape[:3] or apart > GRID_MM:
+            raise AlignmentError(
+                f"{other.obs_id or 'a volume'} as a channel beside {first.obs_id or 'another'}",
+                expected=f"{first.shape[:3]} voxels, corners in the same places",
+                got=f"{other.shape[:3]}, up to {apart:.3g} mm apart",
+                hint="Pass volume.resample(like=first).",
+            )
+
+
 def _corners(volume: Volume) -> npt.NDArray[np.float64]:
     voxels = np.array(list(np.ndindex(2, 2, 2))) * (np.array(volume.shape[:3]) - 1)
     placed: npt.NDArray[np.float64] = voxels @ volume.affine[:3, :3].T + volume.affine[:3, 3]
@@ -287,6 +308,7 @@ def _read(volumes: Sequence[Volume], box: Box, dtype: np.dtype[Any]) -> npt.NDAr
     made = np.empty((sum(len(block) for block in frames), *box.shape[::-1]), dtype)
     begin = 0
     for block in frames:
+        refuse_wrapped(block, dtype)
         np.copyto(made[begin : begin + len(block)], block, casting="same_kind")
         begin += len(block)
     return made
@@ -295,7 +317,11 @@ def _read(volumes: Sequence[Volume], box: Box, dtype: np.dtype[Any]) -> npt.NDAr
 def _tensor(source: VoxelSource, box: Box) -> torch.Tensor:
     """The voxels of a box (C, X, Y, Z), in the order in which they lie on disk: strides say so."""
     shape = (source.shape[0], *box.shape[::-1])
-    voxels = source.read(box) if box.size else np.empty(shape, source.dtype)
+    # torch.compile would trace all that reads: nothing in it is for it
+    read = source.read
+    if "torch._dynamo" in sys.modules:
+        read = torch.compiler.disable(read)  # type: ignore[no-untyped-call]
+    voxels = read(box) if box.size else np.empty(shape, source.dtype)
     with torch.inference_mode(False):  # noqa: FBT003  # torch.compile takes no keyword here
         return torch.from_numpy(voxels).permute(0, 3, 2, 1)
 

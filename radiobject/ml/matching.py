@@ -11,11 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from radiobject.errors import AlignmentError, ConfigError, UnknownIdError
-from radiobject.format.meta import row_meta
+from radiobject.format.meta import MM, row_meta
 from radiobject.geometry.affine import Affine
 from radiobject.geometry.resample import grid_spaced, resampled_dtype
 from radiobject.ml.spec import SampleSpec
 from radiobject.model.collection_view import CollectionView
+from radiobject.model.dtypes import common_dtype
 from radiobject.model.partners import GRID_MM, PARTNER_COLUMNS, match
 from radiobject.model.view import StudyView
 
@@ -71,6 +72,13 @@ class Rows:
     @property
     def affines(self) -> npt.NDArray[np.float64]:
         return np.array(self.table["affine"].to_pylist(), dtype=np.float64).reshape(-1, 4, 4)
+
+    @property
+    def sides(self) -> npt.NDArray[np.float64]:
+        """Millimetres of the unit that each affine is in."""
+        return np.array(
+            [MM.get(row_meta(text).space_unit, 1.0) for text in self.table["_volume"].to_pylist()]
+        )
 
     @property
     def shapes(self) -> npt.NDArray[np.int64]:
@@ -154,6 +162,12 @@ def differs(first: Rows, rows: Rows, spec: SampleSpec) -> npt.NDArray[np.bool_]:
     """Which volumes lie on another grid than the sample's first image. `AlignmentError` where none may."""
     if rows is first:
         return np.zeros(len(first.ids), dtype=bool)
+    for n in np.flatnonzero(first.sides != rows.sides)[:1].tolist():
+        raise AlignmentError(
+            f"{first.ids[n]} and {rows.ids[n]}", expected="affines in one unit of length",
+            got=f"units of {first.sides[n]:g} and {rows.sides[n]:g} mm",
+            hint="Mend the unit in the header of one of them, and ingest it again.",
+        )  # fmt: skip
     # volumes stored the other way round are on one grid once both are turned
     ours, theirs = (_on_grids(r, spec.axcodes, None) for r in (first, rows))
     apart = np.abs(_corners(*ours) - _corners(*theirs)).max(axis=(1, 2), initial=0.0)
@@ -199,18 +213,19 @@ def streams_of(
             )
         start = filled.get(key, 0)
         filled[key] = start + int(frames[0])
-        dtype, is_mask = _dtype(rows), key in spec.masks
+        is_mask = key in spec.masks
+        dtype = _dtype(rows, is_mask=is_mask)
         if spec.spacing is not None or regrid[:, number].any():
             dtype = resampled_dtype(dtype, 0 if is_mask else 1)
         made.append(Stream(key, start, int(frames[0]), collections[name].name, is_mask, dtype))
     return tuple(made)
 
 
-def _dtype(rows: Rows) -> np.dtype[Any]:
-    """The type that holds what reads of all of them return."""
+def _dtype(rows: Rows, *, is_mask: bool) -> np.dtype[Any]:
+    """The type of what reads of all of them return, of masks one that holds every value."""
     kinds = set()
     for stored, text in set(zip(*(rows.table[c].to_pylist() for c in ("dtype", "_volume")), strict=True)):
         meta = row_meta(text)
         scaled = meta.kind == "image" and meta.scaling is not None
         kinds.add(np.dtype(meta.scaling.dtype) if scaled and meta.scaling else np.dtype(stored))
-    return np.result_type(*kinds)
+    return common_dtype(kinds, f"masks such as {rows.ids[0]}") if is_mask else np.result_type(*kinds)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from radiobject.errors import ConfigError, MissingDependencyError, UnknownIdError
 from radiobject.format.layout import to_disk
 from radiobject.geometry.box import Box, normalise
+from radiobject.ml.blocks import refuse_wrapped
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.foreground import voxels_of
 from radiobject.ml.matching import Source
@@ -84,6 +85,7 @@ class CaseArray:
             block = to_disk(block, volume.meta.dims) if block.ndim > 3 else block.T
             parts.append(block.reshape(stream.frames, *box.shape[1:])[low:high])
         found = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        refuse_wrapped(found, self.dtype)
         return found.astype(self.dtype, copy=False)
 
 

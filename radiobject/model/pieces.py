@@ -126,7 +126,8 @@ class Piece:
     def take(self, result: Any, what: str) -> None:
         """What a function returned: a value, or (value, {column: value}).
 
-        Raises `TransformError` for nothing, `GeometryError` for another shape without an affine.
+        Raises `TransformError` for nothing and for masked voxels, `GeometryError` for another shape without
+        an affine.
         """
         updates: dict[str, Any] = {}
         if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
@@ -135,6 +136,11 @@ class Piece:
             raise TransformError(
                 f"{what} for {self.obs_id!r}", expected="the volume back, or (volume, {column: value})",
                 got="None", hint="Is a return missing?",
+            )  # fmt: skip
+        if np.ma.is_masked(result):
+            raise TransformError(
+                f"{what} for {self.obs_id!r}", expected="a value for every voxel", got="a masked array",
+                hint="Return array.filled(value).",
             )  # fmt: skip
         affine = updates.pop("affine", None)
         if affine is not None and not isinstance(result, np.ndarray):

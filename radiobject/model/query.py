@@ -20,6 +20,7 @@ from radiobject.model.context import context_for_new
 from radiobject.model.copying import Chosen, copy_study
 from radiobject.model.dataframe import visible_types
 from radiobject.model.deriving import Origin, Place, derive
+from radiobject.model.dtypes import common_dtype
 from radiobject.model.execution import Execution, Failure, How, results_of
 from radiobject.model.expression import names_in
 from radiobject.model.pieces import Format, Piece, pieces_of
@@ -317,7 +318,7 @@ def _stacked(arrays: Iterator[tuple[str, npt.NDArray[Any]]], most: int) -> npt.N
                 f"volume {obs_id!r}", expected=f"shape {stack.shape[1:]}, as the first", got=str(array.shape),
                 hint="Volumes of one shape stack: resample first, or iterate.",
             )  # fmt: skip
-        wide = np.result_type(stack.dtype, array.dtype)
+        wide = common_dtype((stack.dtype, array.dtype), f"volume {obs_id!r} beside those before it")
         if wide != stack.dtype:
             stack = stack.astype(wide)
         stack[count] = array

@@ -16,7 +16,7 @@ from radiobject.geometry.box import Box
 from radiobject.geometry.resample import Grid, GridMap, resampled_dtype
 from radiobject.model.voxels import Voxels
 
-__all__ = ["ResampledHandle", "grid_like", "settled_order"]
+__all__ = ["ResampledHandle", "grid_like", "refuse_other_unit", "settled_order"]
 
 
 def settled_order(order: int | None, kind: str, what: str) -> int:
@@ -43,12 +43,7 @@ def grid_like(like: Any, unit: str = "mm") -> Grid:
 
     Raises `GeometryError`, also for a volume whose affine is in another unit of length than `unit`.
     """
-    theirs = getattr(getattr(like, "meta", None), "space_unit", unit)
-    if theirs != unit and {theirs, unit} <= set(_LENGTHS):
-        raise GeometryError(
-            "resample(like=)", expected=f"a grid in {unit}, as the volume's own", got=f"one in {theirs}",
-            hint=f"Pass a pair (shape, affine) whose affine is in {unit}.",
-        )  # fmt: skip
+    refuse_other_unit(getattr(getattr(like, "meta", None), "space_unit", unit), unit)
     pair = like if isinstance(like, tuple) else (getattr(like, "shape", None), getattr(like, "affine", None))
     try:
         shape, affine = pair
@@ -58,6 +53,15 @@ def grid_like(like: Any, unit: str = "mm") -> Grid:
             "resample(like=)", expected="a Volume, or (shape, affine)", got=repr(like)
         ) from error
     return (x, y, z), affine if isinstance(affine, Affine) else Affine(affine)
+
+
+def refuse_other_unit(theirs: str, unit: str) -> None:
+    """Raise `GeometryError` for a grid in another unit of length than that of what is resampled to it."""
+    if theirs != unit and {theirs, unit} <= set(_LENGTHS):
+        raise GeometryError(
+            "resample(like=)", expected=f"a grid in {unit}, as the volume's own", got=f"one in {theirs}",
+            hint=f"Pass a pair (shape, affine) whose affine is in {unit}.",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

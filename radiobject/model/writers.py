@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -289,9 +290,8 @@ def _committed(run: Run, writers: Sequence[CollectionWriter], subjects: pa.Table
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:
     """Several tables of subjects as one; `MetadataError` for types that clash."""
-    ids = [i for table in tables for i in table["obs_subject_id"].to_pylist()]
-    if len(set(ids)) < len(ids):
-        twice = sorted({i for i in ids if ids.count(i) > 1})
+    ids = Counter(i for table in tables for i in table["obs_subject_id"].to_pylist())
+    if twice := sorted(i for i, n in ids.items() if n > 1):
         raise DuplicateIdError(f"obs_meta: subjects {twice[:5]}", expected="one row each", got="several")
     schema = unify([table.schema for table in tables], "obs_meta")
     return pa.concat_tables(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -38,16 +39,21 @@ def to_arrow(frame: Any, what: str, key: str) -> pa.Table:
             frame = frame.reset_index()
         if any(not isinstance(c, str) for c in frame.columns):
             raise MetadataError(what, expected="column names as text", got=repr(list(frame.columns))[:80])
-        if twice := sorted(frame.columns[frame.columns.duplicated()]):
-            raise MetadataError(what, expected="each column once", got=f"{twice} twice")
+        _refuse_twice(frame.columns, what)
         table = pa.table({str(c): _column(frame[c], f"{what} column {c!r}") for c in frame.columns})
     else:
+        _refuse_twice(frame.column_names, what)
         table = frame.replace_schema_metadata(None)
     if key not in table.schema.names:
         raise MetadataError(what, expected=f"a column {key!r}", got=str(table.schema.names))
     if hidden := [n for n in table.schema.names if n.startswith("_") or n == "obs_ids"]:
         raise MetadataError(what, expected="columns without a leading _, and no obs_ids", got=str(hidden))
     return _checked_key(table, what, key)
+
+
+def _refuse_twice(names: Iterable[str], what: str) -> None:
+    if twice := sorted(name for name, n in Counter(names).items() if n > 1):
+        raise MetadataError(what, expected="each column once", got=f"{twice} twice")
 
 
 def _column(series: Any, what: str) -> pa.Array:

@@ -11,14 +11,25 @@ import numpy as np
 import numpy.typing as npt
 
 from radiobject import RadiObject
-from radiobject.errors import StudyNotFoundError
+from radiobject.errors import RadiObjectError, StudyNotFoundError
 from radiobject.format import catalog
 from radiobject.format.changes import Edit
 from radiobject.format.cleanup import cleanup
 from radiobject.format.tags import tags
 from radiobject.format.transaction import Transaction
 
-__all__ = ["CHANGES", "CHAOS", "EVERY", "build", "dice", "fresh", "scan", "seed", "state"]
+__all__ = [
+    "CHANGES",
+    "CHAOS",
+    "EVERY",
+    "assert_done_or_undone",
+    "build",
+    "dice",
+    "fresh",
+    "scan",
+    "seed",
+    "state",
+]
 
 CHAOS = "RADIOBJECT_CHAOS_SECONDS" in os.environ
 """`make chaos`: every fault at every place, and many more kills."""
@@ -119,3 +130,15 @@ def state(uri: str, options: Options) -> dict[str, Any] | None:
         "subjects": radi.obs_meta.to_arrow().to_pylist(),
         "tags": names,
     }
+
+
+def assert_done_or_undone(
+    name: str, error: RadiObjectError | None, found: object, before: object, after: object, trial: str
+) -> None:
+    """A change that met a fault was made whole or not at all, and who made it was told which."""
+    if error is None:
+        assert found == after, trial
+    elif found != before:
+        # only when no answer ever came; clean-up expires versions first, and then removes objects
+        assert found == after, trial
+        assert name == "cleanup" or "outcome is unknown" in str(error), (trial, error)

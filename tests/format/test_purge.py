@@ -30,13 +30,6 @@ from tests.format.purged import GONE, erase, folders, grow, holding, objects, sc
 from tests.servers.s3 import s3_server
 
 
-@pytest.fixture
-def local(tmp_path: Path) -> str:
-    place = str(tmp_path / "study")
-    grow(place, tmp_path)
-    return place
-
-
 def test_nothing_is_left_of_a_purged_subject(local: str) -> None:
     storage = Storage(Location(local))
     assert len(set(holding(storage))) > 10  # the search can see them

@@ -17,18 +17,12 @@ from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import Edit
 from radiobject.format.journal import Journal
 from radiobject.format.layout import version_key
+from radiobject.format.schema import OBS_SCHEMA
 from radiobject.format.transaction import Transaction
 from radiobject.location import Location
 from radiobject.storage import Storage
 from tests.format.purged import erase, grow, holding, objects, scan
 from tests.servers.s3 import s3_server
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> str:
-    place = str(tmp_path / "study")
-    grow(place, tmp_path)
-    return place
 
 
 def test_a_number_with_a_tombstone_is_never_won_again(local: str) -> None:
@@ -162,7 +156,8 @@ def test_what_a_later_write_took_over_stays(local: str, monkeypatch: pytest.Monk
         later = Journal(storage, "later")
         later.begin("append", "plan")
         row = {"obs_subject_id": "pat-1", "_path": folders["pat-1_new"], "_foreground": index}
-        later.record("obs", pa.Table.from_pylist([row]))
+        schema = pa.schema([OBS_SCHEMA.field(name) for name in row])
+        later.record("obs", pa.Table.from_pylist([row], schema))
 
     after_the_commit(monkeypatch, act)
     erase(local)

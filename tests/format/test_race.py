@@ -35,7 +35,8 @@ BASE = Commit(1, None, None, "s", "", "race", "", "", "", Change(), None, {}, ()
 def racer(uri, number, barrier, rounds, wins):
     storage = Storage(Location(uri))
     for version in range(1, rounds + 1):
-        mine = dataclasses.replace(BASE, version=version, txn_id=f"{number}-{version}")
+        told = {"version": version, "parent": version - 1 or None, "txn_id": f"{number}-{version}"}
+        mine = dataclasses.replace(BASE, **told)
         data, _ = mine.to_bytes()
         ours = lambda held: Commit.from_bytes(held, "").txn_id == mine.txn_id
         barrier.wait()

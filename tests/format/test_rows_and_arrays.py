@@ -51,9 +51,9 @@ def test_a_hint_of_another_array_is_a_problem(radi: RadiObject) -> None:
 
 @pytest.mark.parametrize("columns", [{"dim_x": 7}, {"dtype": "int32"}])
 def test_another_shape_or_type_is_a_problem(radi: RadiObject, columns: dict[str, Any]) -> None:
-    (problem,) = restated(radi, **columns).validate("full").problems
-    assert (problem.kind, problem.where) == ("row", "CT/a_CT")
-    assert "(6, 5, 4)" in str(problem)
+    (problem,) = (p for p in restated(radi, **columns).validate("full").problems if p.kind == "row")
+    assert problem.where == "CT/a_CT"
+    assert "(6, 5, 4" in str(problem)
 
 
 def test_a_row_that_says_no_type_is_a_problem(radi: RadiObject) -> None:

@@ -20,7 +20,7 @@ from radiobject import RadiObject
 from radiobject.backends.zarr.metadata import parse_hint
 from radiobject.config import TileConfig, WriteConfig
 from radiobject.format import catalog
-from radiobject.format.catalog import read_change
+from radiobject.format.change_list import read_change
 from radiobject.format.commit import Commit
 from radiobject.format.foreground import ForegroundIndex
 from radiobject.format.meta import row_meta

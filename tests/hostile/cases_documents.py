@@ -3,11 +3,17 @@
 # ruff: noqa: E501 (a table is read by its columns)
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from radiobject.format.commit import canonical
 from tests.hostile.crafting import COMMIT, Case, commit_bytes, edit_commit, sealed, write_commit
@@ -50,6 +56,43 @@ def many_versions(place: Path) -> None:
     hint = {"latest": 10**12, "oldest": 1, "sha256": "0" * 64}
     (place / "study/hint.json").write_bytes(sealed(canonical(hint)))
     (place / "study" / COMMIT).unlink()
+
+
+def change_list(data: bytes) -> Callable[[Path], None]:
+    """A craft that names these bytes, by their right size and hash, as the list of what the commit changed."""
+
+    def craft(place: Path) -> None:
+        key, digest = "versions/change-a.parquet", hashlib.sha256(data).hexdigest()
+        (place / "study" / key).write_bytes(data)
+        edit_commit(change=None, change_list={"path": key, "bytes": len(data), "sha256": digest})(place)
+
+    return craft
+
+
+def list_of_nulls(rows: int) -> bytes:
+    """A list of changes that costs no bytes in the file: the same word, and no ids."""
+    word = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, "i4")), pa.array(["volumes_added"]))
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"change": word, "id": pa.nulls(rows, pa.string())}), sink, store_schema=False)
+    return sink.getvalue()
+
+
+def journal(name: str, data: bytes) -> Callable[[Path], None]:
+    """A craft that leaves an object in the journal of a write that seems to be running."""
+
+    def craft(place: Path) -> None:
+        folder = place / "study/transactions" / ("a" * 32)
+        folder.mkdir(parents=True)
+        (folder / "begin.json").write_bytes(b'{"operation":"append","plan":null}')
+        (folder / name).write_bytes(data)
+
+    return craft
+
+
+def parquet(columns: dict[str, Any]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
 
 
 def hint(**said: Any) -> Callable[[Path], None]:
@@ -177,6 +220,22 @@ def cases() -> list[Case]:
                 {"path": "hint.json", "bytes": "x", "sha256": None},
             )
         )
+    ]
+    found += [
+        Case(f"commit-change-list-{name}", change_list(data), "validate")
+        for name, data in (("noise", b"noise"), ("empty", b""), ("many-nulls", list_of_nulls(10**7)))
+    ]
+    journals: dict[str, tuple[str, bytes]] = {
+        "begin-deep": ("begin.json", DEEP), "begin-list": ("begin.json", b"[1]"), "begin-number": ("begin.json", b"7"),
+        "begin-plan": ("begin.json", b'{"plan":[1]}'), "begin-huge": ("begin.json", b'{"plan":"' + b"a" * 100 * 2**20 + b'"}'),
+        "rows-other-columns": ("000001.parquet", parquet({"a": [1]})),
+        "rows-path-number": ("000001.parquet", parquet({"obs_id": ["a"], "_path": [7], "_objects": [7]})),
+        "rows-objects-text": ("000001.parquet", parquet({"_path": ["collections/CT"], "_objects": ["x"]})),
+        "rows-path-null": ("000001.parquet", parquet({"_path": pa.array([None], pa.string()), "_objects": [None]})),
+    }  # fmt: skip
+    found += [
+        Case(f"journal-{name}", journal(*of), None, ("cleanup", "purge", "append", "validate", "read"))
+        for name, of in journals.items()
     ]
     found += [
         Case(f"commit-backend-{number}", edit_commit(collections__0__backend=name), door)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import subprocess
 import sys
@@ -274,7 +273,9 @@ def test_whatever_a_sidecar_says_fits_a_table_and_comes_back(said) -> None:
     for metadata in (said, {"SeriesNumber": 10**30, "EchoTime": 10**400}):
         table = obs_of_rows([{"obs_subject_id": "s", "obs_id": "i", **columns_of(metadata)}])
         found = metadata_of(table.to_pylist()[0])
-        assert json.dumps(found, sort_keys=True) == json.dumps(metadata, sort_keys=True) or found == metadata
+        assert found.keys() == metadata.keys()
+        # a number may come back as a float, and NaN equals nothing
+        assert all(found[k] == v or (found[k] != found[k] and v != v) for k, v in metadata.items())
 
 
 def test_truth_is_no_number() -> None:

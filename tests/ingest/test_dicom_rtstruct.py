@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("pydicom")
@@ -27,7 +27,6 @@ from radiobject.ingest.dicom.rtstruct import (
     ReferenceGrid,
     read_rtstruct,
     rtstruct_parts,
-    rtstruct_reference,
 )
 
 from .label_objects import SERIES, SPACE, contour, rtstruct, save
@@ -104,6 +103,7 @@ def covered(polygons: Sequence[Sequence[Sequence[float]]], x: int, y: int) -> bo
     return crossings % 2 == 1
 
 
+@settings(deadline=None)
 @given(polygons=st.lists(st.lists(THIRDS, min_size=1, max_size=8), min_size=1, max_size=3))
 def test_a_voxel_belongs_by_the_written_rule(polygons: list[list[tuple[float, float]]]) -> None:
     found = fill([np.array(p) for p in polygons], (7, 8))
@@ -146,7 +146,6 @@ def test_the_affine_is_the_grids_and_names_and_colours_are_kept(tmp_path: Path) 
     assert (meta.affine, meta.kind, meta.dims) == (STRAIGHT, "label", ("z", "y", "x"))
     assert meta.labels == (Label(7, "Leber ä", (1, 200, 3, 255)), Label(9, "region 9", None))
     assert (volume.part, volume.series_uid, volume.frame_of_reference_uid) == ("", SERIES, SPACE)
-    assert rtstruct_reference(tmp_path / "a") == (SERIES, SPACE)
 
 
 RING = [ellipse((18.3, 15.65), (11.55, 9.25)), ellipse((18.3, 15.65), (6.15, 4.95))]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from radiobject import RadiObject, measure
-from radiobject.errors import AlignmentError, ConfigError, UnknownIdError
+from radiobject.errors import AlignmentError, CapabilityError, ConfigError, UnknownIdError
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.plan import PatchPlan, Request
 from radiobject.ml.reading import read_sample
@@ -154,3 +154,16 @@ def test_names_of_a_mapping_are_the_callers(coded_study: RadiObject) -> None:
     named = {"scan": coded_study.CT, "truth": coded_study.seg}
     cohort = Cohort.of(SampleSpec("scan", "truth", patch_size=4), named)
     assert np.array_equal(read_sample(cohort, WHOLE)["image"][0], coded((13, 11, 9))[:4, :4, :4])
+
+
+def test_a_value_that_no_signed_type_holds_is_refused(study: StudyMaker) -> None:
+    mask = np.zeros((4, 5, 6), "u8")
+    mask[1, 2, 3] = 2**63
+    radi = study(pair((coded((4, 5, 6)), np.eye(4)), (mask, np.eye(4))), labels=["seg"])
+    cohort = Cohort.of(SampleSpec("CT", "seg"), radi)
+    with pytest.raises(CapabilityError, match=f"at most {2**63 - 1}"):
+        read_sample(cohort, WHOLE)
+    mask[1, 2, 3] = 2**63 - 1
+    radi = study(pair((coded((4, 5, 6)), np.eye(4)), (mask, np.eye(4))), labels=["seg"])
+    found = read_sample(Cohort.of(SampleSpec("CT", "seg"), radi), WHOLE)["label"]
+    assert (found[0].astype("u8") == mask).all()

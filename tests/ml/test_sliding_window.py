@@ -65,6 +65,14 @@ def test_it_is_equal_to_monais_to_the_last_bit(
     assert np.array_equal(ours, np.moveaxis(expected, 0, -1))
 
 
+def test_volumes_of_one_shape_in_other_places_are_no_channels() -> None:
+    moved = np.diag([1.0, 2.0, 1.5, 1.0])
+    moved[0, 3] = 3.0
+    volumes = [volume_of((6, 5, 4)), Volume.from_numpy(np.zeros((6, 5, 4), "f4"), moved)]
+    with pytest.raises(AlignmentError, match="up to 3 mm apart"):
+        sliding_window(volumes, lambda windows: windows[:, :1], 4)
+
+
 def test_several_volumes_are_channels_and_roi_sizes_are_monais(tmp_path: Path) -> None:
     volumes, model = [volume_of((12, 11, 10), seed) for seed in range(2)], network(channels=2)
     for roi in (5, (6, -1, 4)):
@@ -151,5 +159,5 @@ def test_what_does_not_fit_is_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=what):
             sliding_window(volume, **{"predictor": network(), "roi_size": 4, **options})
-    with pytest.raises(AlignmentError, match="one shape"):
+    with pytest.raises(AlignmentError, match=r"expected \(8, 8, 8\) voxels"):
         sliding_window([volume, volume_of((8, 8, 9))], network(2), 4)

@@ -184,6 +184,15 @@ def test_a_function_that_returns_nothing_is_told(radi) -> None:
         radi.T1w.lazy().map(forgetful).to_numpy_stack(executor="serial")
 
 
+def test_masked_voxels_are_refused_not_unmasked(radi, tmp_path: Path) -> None:
+    def masking(volume, row):
+        return np.ma.masked_array(volume, mask=np.ones(volume.shape, dtype=bool))
+
+    query = radi.T1w.lazy().map(masking)
+    with pytest.raises(TransformError, match=r"masking for 'sub-0\d_T1w'.*every voxel.*filled"):
+        query.write(tmp_path / "made", progress=False)
+
+
 def test_errors_name_the_volume_and_the_function(radi) -> None:
     def picky(volume, row):
         if row["obs_subject_id"] == "sub-01":
@@ -490,3 +499,12 @@ def test_asking_whether_a_query_selects_anything_runs_nothing(radi) -> None:
     assert not radi.T1w.lazy().filter("age > 999").map(never)
     with pytest.raises(ConfigError, match="executor"):
         radi.T1w.lazy().count(executor="thread")
+
+
+def test_types_that_none_holds_do_not_stack(tmp_path: Path) -> None:
+    # NumPy would make both floats, and the largest numbers others
+    arrays = [(np.full((2, 2, 2), 2**60 + 1, kind), None) for kind in ("i8", "u8")]
+    sources = {"CT": list(zip(arrays, ("a", "b"), strict=True))}
+    radi = RadiObject.from_niftis(tmp_path / "study", sources, progress=False)
+    with pytest.raises(AlignmentError, match="int64, uint64"):
+        radi.CT.lazy().to_numpy_stack()

@@ -49,7 +49,8 @@ def interpreter() -> Path:
     environments = runpy.run_path(str(ROOT / "benchmarks" / "environments.py"))
     found: Path | None = environments["UPSTREAM"].made()
     if found is None:
-        reason = "no .venv-upstream: `python benchmarks/environments.py upstream` makes it, and so does `make test`"
+        how = "`python benchmarks/environments.py upstream`"
+        reason = f"no .venv-upstream: {how} makes it, and so does `make test`"
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail(reason)
         pytest.skip(reason)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import google_crc32c
@@ -80,6 +81,11 @@ class TileDBHandle:
     def uri(self) -> str:
         """Place of the volume."""
         return f"{self._storage.location.uri}/{self._path}"
+
+    @property
+    def objects(self) -> Iterator[str]:
+        """Paths inside the volume of all that it consists of."""
+        return chain([MANIFEST], self._known().files)
 
     def read(self, box: Box, level: int = 0) -> npt.NDArray[Any]:
         """The voxels of `box` in disk order; see `VolumeHandle.read`."""

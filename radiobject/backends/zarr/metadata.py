@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = [
     "group_document",
     "member_documents",
     "members_of",
+    "object_paths",
     "parse",
     "parse_hint",
     "safe_path",
@@ -166,6 +167,18 @@ def member_documents(levels: Sequence[Level], extras: Mapping[str, int]) -> dict
     for name, size in extras.items():
         members[name] = bytes_document(size)
     return members
+
+
+def object_paths(levels: Sequence[Level], extras: Mapping[str, int]) -> Iterator[str]:
+    """Paths of the objects of a volume that we wrote: documents, byte strings, shards."""
+    yield "zarr.json"
+    for member in member_documents(levels, extras):
+        yield f"{member}/zarr.json"
+    yield from (f"{name}/c/0" for name, size in extras.items() if size)
+    for level in levels:
+        counts = [-(-n // s) for n, s in zip(level.spec.shape, level.spec.shards, strict=True)]
+        for index in np.ndindex(*counts):
+            yield f"{level.path}/c/{'/'.join(map(str, index))}"
 
 
 def members_of(documents: Mapping[str, Any], where: str, level_paths: Iterable[str] | None = None) -> Members:

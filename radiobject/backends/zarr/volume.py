@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -122,6 +122,11 @@ class ZarrHandle:
     def uri(self) -> str:
         """URL of the volume's group."""
         return self._where
+
+    @property
+    def objects(self) -> Iterator[str]:
+        """Paths inside the volume of all that it consists of, one by one: there may be many."""
+        return metadata.object_paths(self._members.levels, self._members.extras)
 
     @property
     def place(self) -> tuple[Storage, str]:

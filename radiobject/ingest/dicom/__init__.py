@@ -27,7 +27,7 @@ from radiobject.ingest.dicom.finding import Findings, find
 from radiobject.ingest.dicom.rows import Row, named, table_of_rows
 from radiobject.ingest.dicom.series import Irregular
 from radiobject.ingest.held import held_series, refuse_other_key, sessions_hold
-from radiobject.ingest.outcome import noting
+from radiobject.ingest.outcome import ingest_error, noting
 
 __all__ = ["ingest_dicoms"]
 
@@ -122,10 +122,8 @@ def _damage(uri: str, found: Findings) -> IngestError:
         {"source": path, **empty, "error": type(error).__name__, "message": str(error)}
         for path, error in sorted(found.damaged.items())
     ]
-    lines = "\n".join(f"  {row['error']}: {row['message']}" for row in report[:10])
-    more = f"\n  ... and {len(report) - 10} more in .report" if len(report) > 10 else ""
-    return IngestError(
-        f"{uri}: {len(report)} files cannot be read, nothing was committed\n{lines}{more}\n",
+    return ingest_error(
+        f"{uri}: {len(report)} files cannot be read, nothing was committed",
         report,
         hint='Fetch them again or take them away, or pass errors="collect" to ingest the rest.',
     )

@@ -18,15 +18,13 @@ from radiobject.ingest.dicom.labelled import (
     LabelVolume,
     chosen_part,
     damage_named,
-    frame_of_reference,
     label_dtype,
     label_volume,
     open_object,
-    referenced_series,
 )
 from radiobject.ingest.dicom.structures import ReferenceGrid, Roi, read_rois
 
-__all__ = ["RTSTRUCT_CLASSES", "ReferenceGrid", "read_rtstruct", "rtstruct_parts", "rtstruct_reference"]
+__all__ = ["RTSTRUCT_CLASSES", "ReferenceGrid", "read_rtstruct", "rtstruct_parts"]
 
 RTSTRUCT_CLASSES = {"1.2.840.10008.5.1.4.1.1.481.3": "RT Structure Set Storage"}
 """SOP class of the objects that `read_rtstruct` reads."""
@@ -79,13 +77,6 @@ def rtstruct_parts(path: str | os.PathLike[str], grid: ReferenceGrid) -> tuple[s
     """What `read_rtstruct` calls the volumes on this grid: ("",) for a single one. Errors as there."""
     with damage_named(path):
         return tuple(_structures(path, grid).parts())
-
-
-def rtstruct_reference(path: str | os.PathLike[str]) -> tuple[str | None, str | None]:
-    """Series Instance UID of the images that it was drawn on, and their Frame of Reference UID; or None."""
-    with damage_named(path):
-        header = open_object(path, RTSTRUCT_CLASSES, "an RT structure set")
-        return referenced_series(header), frame_of_reference(header)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from radiobject.format.transaction import Transaction
 from radiobject.ingest import ingest
 from radiobject.ingest.held import held_series, refuse_other_key, sessions_hold
 from radiobject.ingest.metadata import obs_of_rows, subject_frame
-from radiobject.ingest.outcome import noting
+from radiobject.ingest.outcome import ingest_error, noting
 from radiobject.ingest.scanning.plan import Plan
 from radiobject.ingest.scanning.rows import PlanRow
 from radiobject.ingest.scanning.rules import REASONS
@@ -170,9 +170,8 @@ def _unreadable(uri: str, lost: Sequence[PlanRow]) -> IngestError:
         }
         for r in lost
     ]
-    lines = "\n".join(f"  {row['message']}" for row in report[:10])
-    return IngestError(
-        f"{uri}: {len(report)} files cannot be read, nothing was committed\n{lines}\n",
+    return ingest_error(
+        f"{uri}: {len(report)} files cannot be read, nothing was committed",
         report,
         hint='Fetch them again, set their verdict to "skip", or pass errors="collect".',
     )

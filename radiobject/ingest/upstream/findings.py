@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from radiobject.errors import IngestError
 from radiobject.format.schema import LEDGER_SCHEMA
+from radiobject.ingest.outcome import ingest_error
 
 __all__ = ["Finding", "Outcome", "ledger_rows", "refusal"]
 
@@ -63,10 +64,8 @@ def refusal(uri: str, failed: Sequence[Finding]) -> IngestError:
         }
         for f in failed
     ]
-    lines = "\n".join(f"  {row['error']}: {row['message']}" for row in report[:10])
-    more = f"\n  ... and {len(report) - 10} more in .report" if len(report) > 10 else ""
-    return IngestError(
-        f"{uri}: {len(report)} faults that lose something, nothing was committed\n{lines}{more}\n",
+    return ingest_error(
+        f"{uri}: {len(report)} faults that lose something, nothing was committed",
         report,
         hint='Restore what is missing there, or pass errors="collect" to import the rest.',
     )

@@ -17,6 +17,7 @@ from monai.transforms.io.array import SUPPORTED_READERS
 from radiobject.errors import AlignmentError, ConfigError
 from radiobject.forking import renew_on_fork
 from radiobject.ml.cohort import Cohort
+from radiobject.ml.lazy_tensor import refuse_other_grids
 from radiobject.ml.matching import Source
 from radiobject.ml.monai.tensors import plain
 from radiobject.ml.spec import Names, SampleSpec
@@ -139,12 +140,13 @@ class RadiReader(ImageReader):
         volumes: list[Volume] = [img] if isinstance(img, Volume) else list(img)
         first = volumes[0]
         for other in volumes[1:]:
-            if other.shape != first.shape or not np.allclose(other.affine, first.affine, atol=1e-3):
+            if other.shape != first.shape:
                 raise AlignmentError(
                     f"{other.obs_id!r} as a channel beside {first.obs_id!r}",
                     expected=f"shape {first.shape} on the same grid", got=f"shape {other.shape}",
                     hint="Load them under keys of their own and resample one to the other.",
                 )  # fmt: skip
+        refuse_other_grids(volumes)
         arrays = [_three_or_four(volume) for volume in volumes]
         channel: Any = -1 if first.ndim > 3 else 0 if len(arrays) > 1 else float("nan")  # nan: there is none
         join = np.stack if channel == 0 else np.concatenate

@@ -24,6 +24,7 @@ from radiobject.errors import AlignmentError, ConfigError
 from radiobject.frozen import is_whole
 from radiobject.geometry.box import Box
 from radiobject.ml.blocks import read_frames
+from radiobject.ml.lazy_tensor import refuse_other_grids
 from radiobject.model.volume import Volume
 
 __all__ = ["Post", "Predictor", "Source", "Windows", "mapped", "rows_of", "sliding_window"]
@@ -66,8 +67,8 @@ def sliding_window(
     Returns an array (x, y, z), or (x, y, z, K) for K > 1, mapped to a temporary file that goes when
     the array does, or to the .npy file `out`; in it voxels lie in the order in which volumes are stored.
 
-    Raises `AlignmentError` for volumes of different shapes, `ConfigError` for an overlap outside [0, 1) and
-    for a predictor or `post` that returns another size.
+    Raises `AlignmentError` for volumes of different shapes or places, `ConfigError` for an overlap outside
+    [0, 1) and for a predictor or `post` that returns another size.
 
     >>> import radiobject.examples
     >>> volume = radiobject.examples.study(1).T1w.iloc[0]
@@ -104,12 +105,12 @@ class Source:
 
     @classmethod
     def of(cls, volumes: Volume | Sequence[Volume]) -> Source:
-        """Raises `AlignmentError` for volumes of different shapes, and for none."""
+        """Raises `AlignmentError` for volumes of different shapes or places, and for none."""
         several = (volumes,) if isinstance(volumes, Volume) else tuple(volumes)
-        shapes = {volume.shape[:3] for volume in several}
-        if len(shapes) != 1:
-            raise AlignmentError("volumes as channels", expected="one shape", got=str(sorted(shapes)))
-        x, y, z = shapes.pop()
+        if not several:
+            raise AlignmentError("volumes as channels", expected="at least one", got="none")
+        refuse_other_grids(several)
+        x, y, z = several[0].shape[:3]
         return cls(several, (x, y, z))
 
     def read(self, start: Sequence[int], size: Sequence[int], fill: float) -> torch.Tensor:
