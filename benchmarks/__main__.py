@@ -73,17 +73,21 @@ def _options() -> argparse.Namespace:
         prog="python benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--full", action="store_true", help="everything, as docs/benchmarks.md shows it")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="some sections")
-    parser.add_argument("--peers", nargs="+", metavar="NAME", choices=[w.name for w in TABLE],
-                        help=f"some peers, {OURS} first: {', '.join(w.name for w in TABLE)}")  # fmt: skip
-    parser.add_argument("--images", nargs="+", metavar="NAME", choices=IMAGES, help=", ".join(IMAGES))
+    parser.add_argument("--only", nargs="+", metavar="SECTION", choices=SECTIONS, help=", ".join(SECTIONS))
+    named = "; ".join(repr(who.name) for who in TABLE)
+    parser.add_argument("--peers", nargs="+", metavar="NAME", choices=[who.name for who in TABLE],
+                        help=f"some peers, {OURS!r} among them: {named}")  # fmt: skip
+    images = "; ".join(map(repr, IMAGES))
+    parser.add_argument("--images", nargs="+", metavar="NAME", choices=IMAGES, help=f"some of {images}")
     parser.add_argument("--rounds", type=int, help="rounds in which the peers take turns")
     parser.add_argument("--volumes", type=int, help="heads for ingest and patches")
     parser.add_argument("--patches", type=int, help="random 64-cubes over them")
     parser.add_argument("--subjects", type=int, nargs="+", help="sizes of the studies whose tables are asked")
     parser.add_argument("--size", type=float, default=1.0, help="of the made volumes, as a part of each side")
     parser.add_argument("--work", type=Path, help="folder for temporary files")
-    parser.add_argument("--json", type=Path, metavar="FILE", default=RESULTS / "latest.json")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", default=RESULTS / "latest.json", help="where the figures go"
+    )
     parser.add_argument(
         "--page", type=Path, metavar="FILE", help="write these figures into the pages and end"
     )

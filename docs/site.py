@@ -9,7 +9,7 @@ from typing import Any
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 
-__all__ = ["on_files"]
+__all__ = ["on_files", "on_page_markdown"]
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "schemas/README.md")
@@ -25,6 +25,14 @@ def on_files(files: Files, config: Any) -> Files:
         name = f"examples/{script.name}"
         files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Links of pages in docs/ to those outside, which are one folder nearer on the site."""
+    up = "../" * len(Path(page.file.src_uri).parts)
+    for name in OUTSIDE:
+        markdown = markdown.replace(f"]({up}{name}", f"]({up[3:]}{name}")
+    return markdown
 
 
 def _moved(page: Path) -> str:

@@ -1,12 +1,18 @@
-"""Words that run: Python blocks as files of their own, `radiobject` commands as a shell would have them."""
+"""Words that run: Python blocks as files of their own, `radiobject` commands as a shell would have them.
+
+A page with the comment "One session" is one file: its blocks in order, as a reader pastes them. An `output`
+block is what the Python block before it prints.
+"""
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,13 +24,34 @@ pytest.importorskip("nilearn")
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SESSION = "<!-- One session"
+BETWEEN = "\x1e"  # the ASCII record separator: what is printed between two blocks of a session
+
+
+def fences(page: Path) -> list[tuple[int, str, str]]:
+    """(line, language, text) of every fenced block."""
+    text = page.read_text(encoding="utf-8")
+    return [(text.count("\n", 0, m.start()) + 1, m[1], m[2]) for m in FENCE.finditer(text)]
 
 
 def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     """(line, text) of every fenced block in that language."""
-    text = page.read_text(encoding="utf-8")
-    found = re.finditer(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return [(text.count("\n", 0, m.start()) + 1, m[1]) for m in found]
+    return [(line, text) for line, spoken, text in fences(page) if spoken == language]
+
+
+def runnable(page: Path) -> list[tuple[int, str, str | None]]:
+    """(line, text, what it prints or None) of every Python block."""
+    pairs = pairwise([*fences(page), (0, "", "")])
+    return [
+        (line, text, after if following == "output" else None)
+        for (line, language, text), (_, following, after) in pairs
+        if language == "python"
+    ]
+
+
+def one_session(page: Path) -> bool:
+    return SESSION in page.read_text(encoding="utf-8")
 
 
 def commands(page: Path) -> list[str]:
@@ -51,7 +78,10 @@ def run(words: list[str], folder: Path, env: dict[str, str]) -> subprocess.Compl
 
 
 PYTHON = [
-    pytest.param(text, id=f"{name(page)}:{line}") for page in PAGES for line, text in blocks(page, "python")
+    pytest.param(text, printed, id=f"{name(page)}:{line}")
+    for page in PAGES
+    if not one_session(page)
+    for line, text, printed in runnable(page)
 ]
 
 
@@ -60,21 +90,55 @@ def interpreter(text: str) -> str:
     return nnunet() if "nnunet" in text else sys.executable
 
 
-@pytest.mark.parametrize("text", PYTHON)
-def test_python_block_runs_as_a_file(text: str, tmp_path: Path) -> None:
-    script = tmp_path / "block.py"
-    script.write_text(text, encoding="utf-8")
-    ran = run([interpreter(text), "-W", "error", script.name], tmp_path, environment(tmp_path))
+def printed_by(script: str, folder: Path) -> str:
+    """What the file prints; warnings are errors."""
+    (folder / "block.py").write_text(script, encoding="utf-8")
+    ran = run([interpreter(script), "-W", "error", "block.py"], folder, environment(folder))
     assert ran.returncode == 0, ran.stderr
+    return ran.stdout
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=name)
-def test_commands_run_in_the_order_of_the_page(page: Path, tmp_path: Path) -> None:
-    with_commands = environment(tmp_path)
+def same(printed: str, said: str) -> bool:
+    """The page may have `...` for what differs between machines."""
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    return doctest.OutputChecker().check_output(said, printed, flags)
+
+
+def run_commands(page: Path, folder: Path) -> None:
+    with_commands = environment(folder)
     for command in commands(page):
-        ran = run(["bash", "-c", command], tmp_path, with_commands)
+        ran = run(["bash", "-c", command], folder, with_commands)
         assert ran.returncode == 0, f"{command}\n{ran.stderr}"
         assert ran.stdout or not command.startswith("radiobject ")
+
+
+@pytest.mark.parametrize(("text", "said"), PYTHON)
+def test_python_block_runs_as_a_file(text: str, said: str | None, tmp_path: Path) -> None:
+    printed = printed_by(text, tmp_path)
+    assert said is None or same(printed, said), printed
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p) and not one_session(p)], ids=name)
+def test_commands_run_in_the_order_of_the_page(page: Path, tmp_path: Path) -> None:
+    run_commands(page, tmp_path)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if one_session(p)], ids=name)
+def test_a_session_prints_what_the_page_says_and_leaves_it_to_the_commands(
+    page: Path, tmp_path: Path
+) -> None:
+    found = runnable(page)
+    script = "".join(f"{text}\nprint({BETWEEN!r})\n" for _, text, _ in found)
+    outputs = printed_by(script, tmp_path).split(f"{BETWEEN}\n")
+    for (line, _, said), printed in zip(found, outputs[:-1], strict=True):
+        assert said is None or same(printed, said), f"{name(page)}:{line} prints\n{printed}"
+    run_commands(page, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_output_follows_a_block_that_prints_it(page: Path) -> None:
+    languages = [language for _, language, _ in fences(page)]
+    assert all(before == "python" for before, this in pairwise(["", *languages]) if this == "output")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -85,7 +149,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_readme_has_what_a_newcomer_needs() -> None:
     readme = ROOT / "README.md"
-    assert len(blocks(readme, "python")) >= 2
+    assert len(runnable(readme)) >= 1
     assert len(commands(readme)) >= 5
     text = readme.read_text(encoding="utf-8")
     assert "make demo" in text

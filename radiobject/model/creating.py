@@ -156,6 +156,7 @@ class CreatedStudy(StudyView):
         kind of image or echo differ, slices sorted by their positions, and the affine is made of these.
         Values keep their integers, with slope and intercept, where all slices share them. Colour, localizers
         and secondary captures are skipped and counted; a volume with missing, doubled or uneven slices fails.
+        Raises `IngestError` for files and volumes that fail, unless errors="collect" leaves these out.
 
         Parameters
         ----------
@@ -178,8 +179,6 @@ class CreatedStudy(StudyView):
             "keep" stores volumes with missing or uneven slices, at their mean spacing, and says so in obs.
         obs_meta, options
             Those of `from_niftis`.
-
-        Raises `IngestError` for files and volumes that fail, unless errors="collect" leaves these out.
         """
         from radiobject.ingest.dicom import ingest_dicoms
 
