@@ -8,7 +8,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -47,6 +47,7 @@ def floats(draw: Any) -> np.ndarray:
         return np.resize(made, shape)
 
 
+@settings(deadline=None)
 @given(floats())
 @example(whole(-0.0, 1))
 @example(whole(np.nan))
