@@ -31,12 +31,12 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 import psutil
-from contenders import folder_bytes, opened, volume_folder
 from data import AFFINE, head
 from machine import command_line, machine_line
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
+from stored import folder_bytes, opened, volume_folder
 
 from radiobject import CompressionConfig, RadiObject, WriteConfig
 from radiobject.backends.base import plan_array
