@@ -1,6 +1,6 @@
 """What was tried and measured: whole numbers as integers, codecs of the inner chunks, executors of an ingest.
 
-    python benchmarks/trials.py                    # about ten minutes, 2 GB of temporary files
+    python benchmarks/trials.py                    # a quarter of an hour, 2 GB of temporary files
     python benchmarks/trials.py --only codecs --rounds 7 --json FILE
     python benchmarks/trials.py --only codecs --file scan.nii.gz     # on a scan of your own, too
     python benchmarks/trials.py --quick            # small volumes, one round: does it run?
@@ -327,6 +327,8 @@ def _gil(path: str, work: Path) -> Rows:
     target, numbers = study._study.backend("zarr"), iter(range(10**6))
     window = found.p1, found.p99
     steps: dict[str, Callable[[], Any]] = {
+        "control: waits": partial(time.sleep, 0.02),
+        "control: keeps the lock": partial(sum, range(10**6)),
         "gunzip (isal)": partial(gunzip, path, raw, len(body), 0),
         "digest (SHA-256)": lambda: hashlib.sha256(body).digest(),
         "statistics": partial(volume_statistics, voxels, meta.scaling, meta.dims),

@@ -53,4 +53,6 @@ def test_each_executor_is_measured_with_all_its_processes(report) -> None:
         rows["processes, 2"]["of it beyond an idle process"] > rows["serial"]["of it beyond an idle process"]
     )
     assert rows["processes, 2"]["again, CPU s a volume"] > rows["serial"]["again, CPU s a volume"]
-    assert len(locks) == 6
+    free = {name: row["% of the time that another thread runs"] for name, row in locks.items()}
+    assert len(free) == 8
+    assert free["control: keeps the lock"] < free["control: waits"]
