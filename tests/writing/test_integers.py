@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,22 @@ def test_every_float_comes_back_bit_for_bit(array: np.ndarray) -> None:
     assert bits(voxels) == bits(loaded.voxels)
     assert meta == loaded.meta
     assert kept.voxels.nbytes < loaded.voxels.nbytes or kept is loaded
+
+
+@settings(deadline=None, max_examples=25)
+@given(floats())
+def test_a_stored_volume_is_read_and_exported_the_same_either_way(array: np.ndarray) -> None:
+    files = []
+    with tempfile.TemporaryDirectory() as folder:
+        for on in (True, False):
+            place = Path(folder) / f"{on}.ome.zarr"
+            made = Volume.from_numpy(array, AFFINE, uri=place, write=WriteConfig(store_integers=on))
+            volume = Volume(made.uri)
+            assert (volume.dtype, volume[...].dtype) == (array.dtype, array.dtype)
+            assert bits(volume[...]) == bits(array)
+            volume.to_nifti(Path(folder) / "out.nii")
+            files.append((Path(folder) / "out.nii").read_bytes())
+    assert files[0] == files[1]
 
 
 @pytest.mark.parametrize(
