@@ -217,6 +217,10 @@ class WriteConfig:
     volumes of more than 256 voxels along x, y or z, until no axis has more than 64; or so many of them,
     whatever the size. Voxels of a level are means over blocks, of labels the most frequent values.
 
+    `store_integers` keeps an image of floats that are all whole numbers, as many tools save scans, as the
+    smallest integers that hold them, unless it gets a pyramid: smaller, and faster to read. Reads give the
+    same floats, bit for bit; `Volume.stored_dtype` and `to_numpy(raw=True)` are of the integers.
+
     `foreground_index` writes, beside each volume of a collection of labels, where its values lie, so that
     `radiobject.ml.Foreground` places patches without reading masks: less than 1 MB a volume.
     """
@@ -227,6 +231,7 @@ class WriteConfig:
     orientation: OrientationConfig = field(default_factory=OrientationConfig)
     pyramid: Literal["none", "auto"] | int = "none"
     foreground_index: bool = True
+    store_integers: bool = True
 
     def __post_init__(self) -> None:
         named = isinstance(self.pyramid, str) and self.pyramid in ("none", "auto")

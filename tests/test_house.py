@@ -30,7 +30,7 @@ STOREYS = [
      "format.needed", "format.claims", "format.integrity", "format.cleanup", "format.holders",
      "format.purge"],
     ["writing", "writing.compression", "writing.statistics", "writing.thumbnail", "writing.loaded",
-     "writing.foreground", "writing.objects", "writing.frames", "writing.columns",
+     "writing.integers", "writing.foreground", "writing.objects", "writing.frames", "writing.columns",
      "writing.fitting", "writing.finished",
      "writing.pyramid", "writing.volume"],
     ["model", "model.index", "model.expression_syntax", "model.expression_values", "model.expression",

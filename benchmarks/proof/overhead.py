@@ -16,7 +16,7 @@ import tensorstore as ts
 from data import AFFINE, crops, head
 from stored import known_metadata, kvstore, opened, raw_context, raw_spec, raw_store, volume_folder
 
-from radiobject import RadiObject, ReadConfig, configure
+from radiobject import RadiObject, ReadConfig, WriteConfig, configure
 
 __all__ = ["Overhead", "overhead"]
 
@@ -51,7 +51,9 @@ def overhead(work: Path, volumes: int, rounds: int) -> dict[str, Any]:
     whole = head().round()
     kinds = {"int16": whole.astype(np.int16), "float32": whole}
     study = work / "overhead"
-    RadiObject.from_images(study, {n: [((v, AFFINE), "sub-01")] for n, v in kinds.items()}, progress=False)
+    floats = WriteConfig(store_integers=False)  # both are to hand out what is stored
+    images = {n: [((v, AFFINE), "sub-01")] for n, v in kinds.items()}
+    RadiObject.from_images(study, images, write=floats, progress=False)
     found = [
         _open_handle(study, name, cache, rounds, 200)
         for name in kinds

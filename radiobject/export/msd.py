@@ -240,9 +240,10 @@ def _stacked(case: str, volumes: Sequence[Any]) -> NiftiContent:
                 got=f"shape {volume.shape}",
                 hint="Export such a collection alone: images=...",
             )
-    said = [volume.meta.scaling for volume in volumes]
+    said = [None if s is None or s.is_cast else s for s in (volume.meta.scaling for volume in volumes)]
     alike = len({None if scaling is None else (scaling.slope, scaling.inter) for scaling in said}) == 1
-    parts = [to_disk(volume.to_numpy(raw=alike), ("z", "y", "x")) for volume in volumes]
+    raw = alike and said[0] is not None
+    parts = [to_disk(volume.to_numpy(raw=raw), ("z", "y", "x")) for volume in volumes]
     meta = VolumeMeta(
         volumes[0].meta.affine,
         ("c", "z", "y", "x"),

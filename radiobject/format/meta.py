@@ -41,17 +41,25 @@ Kind = Literal["image", "label"]
 class Scaling:
     """`value = slope * stored + inter`, as the source states it; None in VolumeMeta means identity.
 
-    `dtype` is the type that scaled reads return, chosen at ingest by `scaled_dtype`.
+    `dtype` is the type that scaled reads return, chosen at ingest by `scaled_dtype`. Slope 1, intercept 0 and
+    a float type, which no source states, are floats of the source that are kept as integers.
     """
 
     slope: float
     inter: float
     dtype: str = "float64"
 
+    @property
+    def is_cast(self) -> bool:
+        """Whether the stored integers are floats of the source: values are the same, of type `dtype`."""
+        return (self.slope, self.inter) == (1, 0) and np.dtype(self.dtype).kind == "f"
+
     def apply(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Scaled values, computed in `dtype`; exact where that is an integer type."""
         wide = np.dtype(self.dtype)
         scaled: npt.NDArray[Any] = stored.astype(wide)
+        if self.is_cast:
+            return scaled
         if wide.kind == "i":
             # integers wrap: the result is exact because `dtype` holds it, whatever the steps between
             scaled *= np.array(int(self.slope)).astype(wide)

@@ -50,15 +50,20 @@ def read_blocks(cohort: Cohort, sample: int, box: Box) -> Blocks:
 
 
 def read_frames(volume: Volume, box: Box) -> npt.NDArray[Any]:
-    """A box of a volume, (frames, z, y, x), scaled; of a cache's memory a view, copied once and not twice."""
+    """A box of a volume, (frames, z, y, x), scaled; of a cache's memory a view, copied once and not twice.
+
+    Floats that are kept as integers come as these: whoever copies them into his floats casts them on the way.
+    """
     handle, scaling, block = volume._handle, volume._scaling, None
+    if scaling is not None and scaling.is_cast:
+        scaling = None
     if isinstance(handle, CachedHandle) and volume._region is None:
         lead = handle.spec.shape[:-3]
         block = handle.view(Box((0,) * len(lead) + box.start[::-1], lead + box.stop[::-1]))
         if block is not None and scaling is not None:
             block = scaling.apply(block)
     if block is None:
-        found = volume[box.slices]
+        found = volume._read(box.slices, scaling)
         block = to_disk(found, volume.meta.dims) if found.ndim > 4 else found.T
     return block.reshape(-1, *block.shape[-3:])
 

@@ -10,6 +10,7 @@ from radiobject.errors import ConfigError
 from radiobject.format.layout import to_disk
 from radiobject.model.levels import Multiscale
 from radiobject.moved import known_as
+from radiobject.writing.integers import as_floats
 
 __all__ = ["CollectionDoors", "StudyDoors", "VolumeDoors"]
 
@@ -74,8 +75,8 @@ class VolumeDoors(Multiscale):
 
         if compression and not os.fspath(path).endswith(".gz"):
             path = f"{os.fspath(path)}.gz"
-        meta = self.meta
-        stored = to_disk(self.to_numpy(raw=True), meta.dims)
+        stored, meta = as_floats(self.to_numpy(raw=True), self.meta)
+        stored = to_disk(stored, meta.dims)
         beside = {name: self.extra(f"nifti_{name}") or b"" for name in ("lead", "tail")}
         write_nifti(path, nifti_bytes(meta, stored, self.extra("nifti"), **beside))
 

@@ -116,7 +116,13 @@ class Multiscale(Voxels):
         factors = sampling_factors(shape, stored.spacing, np.linalg.norm(moves, axis=1).tolist())
         if factors == (1, 1, 1):
             return self
-        handle: VolumeHandle = AveragedHandle.make(self._handle, factors, labels=self._meta.kind == "label")
+        scaling = self._scaling
+        handle: VolumeHandle = AveragedHandle.make(
+            self._handle,
+            factors,
+            labels=self._meta.kind == "label",
+            dtype=np.dtype(scaling.dtype) if scaling is not None and scaling.is_cast else None,
+        )
         if self.n_levels > 1 and not self._is_foreign():
             same = [n for n in range(1, self.n_levels) if self._factors(n) == factors]
             handle = LevelHandle(self._handle, same[0]) if same else handle
@@ -189,11 +195,18 @@ class AveragedHandle:
     spec: ArraySpec
 
     @classmethod
-    def make(cls, volume: VolumeHandle, factors: Sequence[int], *, labels: bool) -> AveragedHandle:
-        """The handle for blocks of `factors` voxels along x, y, z."""
+    def make(
+        cls, volume: VolumeHandle, factors: Sequence[int], *, labels: bool, dtype: np.dtype[Any] | None = None
+    ) -> AveragedHandle:
+        """The handle for blocks of `factors` voxels along x, y, z.
+
+        `dtype` is another type to average in than the stored one: floats that are kept as integers have means
+        with fractions.
+        """
         fine = volume.spec
         block = (*[1] * (len(fine.shape) - 3), *factors[::-1])
-        return cls(volume, block, labels, plan_array(coarse_shape(fine.shape, block), fine.dtype, fine.dims))
+        shape = coarse_shape(fine.shape, block)
+        return cls(volume, block, labels, plan_array(shape, dtype or fine.dtype, fine.dims))
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -209,6 +222,7 @@ class AveragedHandle:
         """Means or modes of a box in disk order; reads the blocks that they are of."""
         self.spec.check(box)
         fine = self.volume.read(fine_box(box, self.block, self.volume.spec.shape))
+        fine = fine.astype(self.spec.dtype, copy=False)
         return (block_modes if self.labels else block_means)(fine, self.block[-3:])
 
     def extra(self, name: str) -> bytes:

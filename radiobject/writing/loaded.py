@@ -160,7 +160,7 @@ def reoriented(loaded: Loaded, orientation: OrientationConfig) -> Loaded:
 def with_scaled_dtype(loaded: Loaded) -> VolumeMeta:
     """The meta of a volume with the type that scaled reads return settled from its voxels."""
     meta = loaded.meta
-    if meta.scaling is None:
+    if meta.scaling is None or meta.scaling.is_cast:
         return meta
     low, high = loaded.voxels.min(), loaded.voxels.max()
     wide = scaled_dtype(loaded.voxels.dtype, meta.scaling.slope, meta.scaling.inter, low, high)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from radiobject.errors import GeometryError, SourceUnsupportedError
 from radiobject.format.meta import VolumeMeta, row_text
 from radiobject.geometry.coordinates import AFFINE, DIRECTION, INDEX_UNIT, affine_from
+from radiobject.writing.integers import as_floats
 from radiobject.writing.loaded import Axis4, Loaded, from_array, from_voxels
 
 __all__ = [
@@ -124,7 +125,8 @@ def _from_volume(volume: VolumeLike, name: str) -> Loaded:
     names = meta.source.extras if meta.source.exact else [n for n in meta.source.extras if n in _KEPT]
     extras = {n: data for n in names if (data := volume.extra(n)) is not None}
     meta = replace(meta, source=replace(meta.source, extras=tuple(extras)))
-    loaded = from_voxels(volume.to_numpy(raw=True), meta, name, extras)
+    voxels, meta = as_floats(volume.to_numpy(raw=True), meta)
+    loaded = from_voxels(voxels, meta, name, extras)
     digest = hashlib.sha256(f"{loaded.digest}{row_text(meta)}".encode())
     for data in extras.values():
         digest.update(data)

@@ -14,7 +14,7 @@ from radiobject.config import WriteConfig
 from radiobject.geometry.blocks import block_means, block_modes
 from radiobject.geometry.pyramid import Factors, coarse_shape, fine_box, level_factors
 
-__all__ = ["Pyramid"]
+__all__ = ["Pyramid", "has_levels"]
 
 _LARGE = 256
 """Voxels along an axis beyond which "auto" writes levels: what is no larger is one small read."""
@@ -62,6 +62,11 @@ class Pyramid:
             for box in level.spec.shard_boxes():
                 fine = voxels[fine_box(box, block, voxels.shape).slices]
                 writer.write(number, box, reduce(fine, block[-3:]))
+
+
+def has_levels(shape: Factors, spacing: Sequence[float], write: WriteConfig) -> bool:
+    """Whether the settings ask for a coarser level of that shape and spacing along x, y, z."""
+    return next(_wanted(shape, spacing, write), None) is not None
 
 
 def _wanted(shape: Factors, spacing: Sequence[float], write: WriteConfig) -> Iterator[Factors]:

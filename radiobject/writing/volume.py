@@ -17,8 +17,9 @@ from radiobject.format.ome import ome_attributes
 from radiobject.storage import Storage
 from radiobject.writing.compression import settle_shuffle
 from radiobject.writing.foreground import write_index
+from radiobject.writing.integers import as_integers
 from radiobject.writing.loaded import Loaded, with_scaled_dtype
-from radiobject.writing.pyramid import Pyramid
+from radiobject.writing.pyramid import Pyramid, has_levels
 from radiobject.writing.statistics import Statistics, volume_statistics
 from radiobject.writing.thumbnail import thumbnail_jpeg
 
@@ -123,13 +124,18 @@ def store(
 
     When anything fails, nothing openable is left.
     """
+    spacing = loaded.meta.affine.spacing
+    shape = geometry_shape(loaded.voxels.shape, loaded.meta.dims)
+    # a pyramid of integers has rounded means
+    if write.store_integers and not has_levels(shape, spacing, write):
+        loaded = as_integers(loaded)
     meta = with_scaled_dtype(loaded)
     label = meta.kind == "label"
     statistics = volume_statistics(loaded.voxels, None if label else meta.scaling, meta.dims)
     codec = write.label_compression if label else write.compression
     spec = plan_array(loaded.voxels.shape, loaded.voxels.dtype, meta.dims, write.tile, codec)
     spec = settle_shuffle(loaded.voxels, spec, codec)
-    pyramid = Pyramid.planned(spec, meta.affine.spacing, write)
+    pyramid = Pyramid.planned(spec, spacing, write)
     attrs = {"ome": _ome(meta, name, statistics, loaded, pyramid), "radiobject": meta.to_json()}
     writer = backend.create_volume(path, pyramid.levels, attrs, loaded.extras)
     try:

@@ -10,6 +10,7 @@ Run once for a new format version, or for something new in one, never again for 
     PYTHONPATH=. python tests/archives/make_archive.py tests/archives/v1.0-dicom
     python tests/archives/make_archive.py tests/archives/v1.0-bids
     python tests/archives/make_archive.py tests/archives/v1.0-foreground
+    python tests/archives/make_archive.py tests/archives/v1.0-integers
 
 That on TileDB was made with tiledb 0.33.0, the oldest that the package takes. It writes `study.tar.xz` and
 `expected.json` (for each volume: shape, dtype, affine, SHA-256 of its voxels in C order x, y, z[, t][, c],
@@ -279,7 +280,39 @@ def _write_foreground(folder: Path) -> RadiObject:
     return radi.index_foreground(progress=False)
 
 
+def _write_integers(folder: Path) -> RadiObject:
+    """Floats that are stored as integers: of files, a series, arrays; and some that cannot be."""
+    ramp = _ramp("i4", 4, 5, 6, 3)
+    images = {}
+    for name, code, data in (
+        ("little", "<f4", ramp[..., 0]),
+        ("big", ">f4", ramp[..., 0] * 50 - 9),
+        ("series", "<f8", ramp * 3000),
+        ("halves", "<f4", ramp[..., 0] / 2),
+    ):
+        header = nibabel.Nifti1Header(endianness=code[0])
+        header.set_data_dtype(np.dtype(code))
+        images[name] = nibabel.Nifti1Image(data.astype(code), _TILT, header, dtype=np.dtype(code))
+        images[name].header.set_xyzt_units("mm", "sec")
+    zero = np.where(_ramp("f4", 5, 4, 3) == 7, np.float32(-0.0), np.float32(1))
+    plain = {"u2": _ramp("f4", 5, 4, 3) * 1000 + 5000, "i1": _ramp("f8", 5, 4, 3) - 30, "zero": zero}
+    return RadiObject.from_niftis(
+        folder / "study",
+        {
+            "image": [
+                *((path, name) for name, path in _saved(folder, images).items()),
+                *(((array, _TILT), name) for name, array in plain.items()),
+            ]
+        },
+        axis4="time",
+        write=WriteConfig(tile=TileConfig(chunks=(4, 4, 4), shards=(8, 4, 4))),
+        progress=False,
+        message="archive",
+    )
+
+
 _WRITERS = {
+    "v1.0-integers": _write_integers,
     "v1.0-foreground": _write_foreground,
     "v1.0-bids": _write_bids,
     "v1.0-dicom": _write_dicom,
@@ -289,7 +322,11 @@ _WRITERS = {
     "v1.0-tiledb": _write_tiledb,
     "v1.0-pyramid": _write_pyramid,
 }
-_EXPORTS = {"v1.0": ("bold_image", "ct_image", "vectors_image"), "v1.0-tiledb": ("bold_image", "ct_image")}
+_EXPORTS = {
+    "v1.0": ("bold_image", "ct_image", "vectors_image"),
+    "v1.0-integers": ("little_image", "big_image", "series_image", "halves_image"),
+    "v1.0-tiledb": ("bold_image", "ct_image"),
+}
 """Volumes whose NIfTI files come back."""
 
 

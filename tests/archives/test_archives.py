@@ -33,7 +33,7 @@ def first(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     return unpacked("v1.0", tmp_path)
 
 
-@pytest.fixture(params=["v1.0", "v1.0-tiledb"])
+@pytest.fixture(params=["v1.0", "v1.0-integers", "v1.0-tiledb"])
 def of_scans(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     """The archives that were made of NIfTI files."""
     return unpacked(request.param, tmp_path)
@@ -55,6 +55,7 @@ def test_there_is_an_archive_of_each_format() -> None:
         "v1.0-derived",
         "v1.0-dicom",
         "v1.0-foreground",
+        "v1.0-integers",
         "v1.0-purged",
         "v1.0-pyramid",
         "v1.0-tiledb",

@@ -141,6 +141,20 @@ def test_channels_are_stacked_as_stored_where_all_are_scaled_alike(
     assert stacked.get_data_dtype() == np.dtype(dtype)
 
 
+def test_channels_of_floats_that_are_stored_as_integers_are_floats(study, tmp_path) -> None:
+    affine = np.eye(4)
+    images = {
+        "a": {"s": (np.full((3, 3, 3), 7, "f4"), affine)},
+        "b": {"s": (np.full((3, 3, 3), 300, "f4"), affine)},
+    }
+    radi = study(images)
+    assert [radi.collection(name).iloc[0].stored_dtype.name for name in "ab"] == ["uint8", "int16"]
+    export_msd(radi, tmp_path / "out", stack=True)
+    stacked = nibabel.load(tmp_path / "out/imagesTs/s.nii.gz")
+    assert [float(v) for v in stacked.get_fdata()[0, 0, 0]] == [7, 300]
+    assert stacked.get_data_dtype() == np.float32
+
+
 def test_labels_must_be_one_collection_of_label_maps(study, tmp_path) -> None:
     segs = {"s": np.ones((3, 3, 3), "u1")}
     radi = study({"CT": {"s": np.ones((3, 3, 3), "i2")}, "seg": segs, "mask": segs})

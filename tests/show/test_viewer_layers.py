@@ -73,6 +73,8 @@ def test_stored_voxels_are_found_by_what_stands_in_their_metadata(
 
 def stored(tmp_path: Path, dtype: str, kind: str = "image") -> Volume:
     voxels = np.arange(60).reshape(5, 4, 3).astype(dtype)
+    if voxels.dtype.kind == "f":
+        voxels += 0.5  # else they are stored as integers
     return Volume.from_numpy(voxels, uri=tmp_path / f"{dtype}.ome.zarr", kind=kind)
 
 

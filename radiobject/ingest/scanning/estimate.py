@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from radiobject.errors import ConfigError, MetadataError
+from radiobject.format.meta import row_meta
 from radiobject.ingest import ingest
 from radiobject.ingest.scanning.rows import PlanRow
 from radiobject.ingest.scanning.sources import item_of, source_bytes
@@ -78,12 +81,9 @@ def estimated(rows: Sequence[PlanRow], sample: int, workers: int | None) -> Esti
             p.stat().st_size for p in Path(folder, "study", "collections").rglob("*") if p.is_file()
         )
         shapes = snapshot.table("obs", "estimate").read(
-            ["dim_x", "dim_y", "dim_z", "dim_t", "dim_c", "dtype"]
+            ["dim_x", "dim_y", "dim_z", "dim_t", "dim_c", "dtype", "_volume"]
         )
-    largest = max(
-        np.dtype(s["dtype"]).itemsize * np.prod([s[f"dim_{a}"] or 1 for a in "xyztc"])
-        for s in shapes.to_pylist()
-    )
+    largest = max(_voxel_bytes(row) for row in shapes.to_pylist())
     sampled = int(sizes[picks].sum())
     count = workers or os.cpu_count() or 1
     rate = sampled / seconds
@@ -99,3 +99,11 @@ def estimated(rows: Sequence[PlanRow], sample: int, workers: int | None) -> Esti
         memory_bytes=int(largest * scale * _AT_ONCE * count),
         rate=rate,
     )
+
+
+def _voxel_bytes(row: dict[str, Any]) -> int:
+    """Of a volume in memory, where floats that are kept as integers are floats still."""
+    scaling = row_meta(row["_volume"]).scaling
+    dtype = scaling.dtype if scaling is not None and scaling.is_cast else row["dtype"]
+    count: int = math.prod(row[f"dim_{a}"] or 1 for a in "xyztc")
+    return np.dtype(dtype).itemsize * count
