@@ -164,7 +164,7 @@ def _tables(work: Path, options: argparse.Namespace, report: dict[str, Any]) -> 
 def _s3(work: Path, options: argparse.Namespace, report: dict[str, Any]) -> None:
     """Reads of objects with latency, by `benchmarks/s3.py`: Ceph's radosgw, or moto for a quick look."""
     quick = ["--server", "moto", "--rounds", "2", "--edge", "140", "--delays", "0", "20"]
-    full = ["--server", "radosgw", "--rounds", "5", "--delays", "0", "20", "100"]
+    full = ["--server", "radosgw", "--rounds", "5", "--delays", "0", "20", "50", "100"]
     file = work / "s3.json"
     script = str(Path(__file__).with_name("s3.py"))
     command = [sys.executable, script, *(full if options.full else quick), "--json", str(file)]
