@@ -55,7 +55,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# This package against every peer: a quick look; and everything, written into the pages (about an hour, 12 GB).
+# This package against every peer: a quick look; and everything, written into the pages (half an hour, 12 GB).
 bench: $(READY) $(UPSTREAM) $(PEERS)
 	$(BIN)/python benchmarks
 

@@ -1,7 +1,7 @@
 """The harness: this package against every peer, in one run, each figure with its spread.
 
     python benchmarks                        # a quick look, less than ten minutes, 4 GB of temporary files
-    python benchmarks --full                 # all volumes, 10,000 patches, 100,000 subjects, S3: an hour
+    python benchmarks --full                 # all volumes, 10,000 patches, 100,000 subjects, S3: half an hour
     python benchmarks --only reads --peers radiobject tensorstore --rounds 3
     python benchmarks --page FILE.json       # write the figures of a run into the pages of docs/
 

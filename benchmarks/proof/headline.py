@@ -47,7 +47,8 @@ def headline(report: Report) -> list[Sheet]:
     shape = " x ".join(map(str, report["images"][CT]["image"]["shape"]))
     sheet.note = (
         f"Local reads and memory: {CT}, {shape}. S3: the head of 240 x 240 x 155 on Ceph's radosgw on this"
-        " machine, through a proxy that makes each request late."
+        " machine, through a proxy that makes each request late; the cube is the first read of a volume, the"
+        " slice comes after it."
     )
     return [sheet, _disk(report), _loading(report)]
 

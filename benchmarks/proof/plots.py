@@ -64,7 +64,7 @@ def _bars(ax: Axes, whom: list[str], values: list[float], texts: list[str]) -> N
     places = range(len(whom))
     ax.barh(places, values, color=[_colour(who) for who in whom], height=0.72)
     ax.set_yticks(places, whom, fontsize=8)
-    ax.invert_yaxis()
+    ax.set_ylim(len(whom) - 0.5, -0.5)
     ax.set_xscale("log")
     ax.set_xlim(min(values) / 2, ax.get_xlim()[1] * 4)
     for place, value, text in zip(places, values, texts, strict=True):

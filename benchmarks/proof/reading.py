@@ -10,7 +10,7 @@ import numpy as np
 
 from .peers import Served
 
-__all__ = ["KINDS", "PLANES", "boxes_of", "reads", "spread"]
+__all__ = ["KINDS", "PLANES", "boxes_of", "reads", "spread", "turned"]
 
 Box = list[tuple[int, int]]
 
@@ -55,7 +55,7 @@ def _in_turns(
     for number in range(rounds + 1):
         boxes = boxes_of(kind, shape, many, rng)
         sums = {}
-        for peer in _turned(peers, number):
+        for peer in turned(peers, number):
             who = peer.who.name
             if who in slow and number > TURNS_OF_THE_SLOW:
                 continue
@@ -87,7 +87,7 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
     return {"median": float(middle), "low": float(low), "high": float(high)}
 
 
-def _turned(peers: Sequence[Served], number: int) -> list[Served]:
+def turned(peers: Sequence[Served], number: int) -> list[Served]:
     """Nobody always comes after the same neighbour."""
     turn = number % len(peers)
     return [*peers[turn:], *peers[:turn]]

@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 
 from .peers import Served, Who, serving
+from .reading import turned
 
 __all__ = ["ingest_and_patches"]
 
@@ -50,7 +51,7 @@ def _patches(
     names = list(shapes)
     clock: dict[str, list[float]] = {p.who.name: [] for p in peers}
     busy: dict[str, list[float]] = {p.who.name: [] for p in peers}
-    for _ in range(rounds):
+    for turn in range(rounds):
         jobs = []
         for number in rng.integers(0, len(names), patches // rounds):
             name = names[number]
@@ -58,7 +59,7 @@ def _patches(
             box = [(a, min(a + EDGE, int(n))) for a, n in zip(starts, shapes[name], strict=True)]
             jobs.append((name, box))
         sums: dict[int, set[int]] = {}
-        for peer in peers:
+        for peer in turned(peers, turn):
             mine = jobs[: SLOW // rounds] if _slow(peer) else jobs
             answer = peer.ask("patches", jobs=mine)
             clock[peer.who.name].append(len(mine) / answer["seconds"])
