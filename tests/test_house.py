@@ -16,11 +16,11 @@ ROOT = Path(radiobject.__file__).parent
 # One line a storey: a module may import from storeys below it, and from those before it in its own line.
 STOREYS = [
     ["errors", "conflict", "moved", "frozen", "s3", "forking", "config", "measuring", "location", "workers",
-     "executor", "local_disk", "failures", "storage"],
+     "executor", "local_disk", "failures", "storage", "strict"],
     ["geometry", "geometry.box", "geometry.affine", "geometry.planes", "geometry.resample",
      "geometry.blocks", "geometry.pyramid", "geometry.coordinates"],
-    ["backends.base", "backends.memory", "backends.zarr", "backends.tiledb", "backends"],
-    ["format", "format.strict", "format.meta", "format.layout", "format.ome", "format.schema",
+    ["backends.base", "backends.sealed", "backends.memory", "backends.zarr", "backends.tiledb", "backends.files", "backends"],
+    ["format", "format.meta", "format.layout", "format.ome", "format.schema",
      "format.pruning", "format.part_file", "format.tables", "format.objects", "format.foreground",
      "format.commit", "format.pin", "format.traces", "format.exclusive", "format.tags",
      "format.catalog", "format.rows",
