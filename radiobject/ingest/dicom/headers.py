@@ -1,8 +1,8 @@
 """Header: the elements of one DICOM data set that ingest needs, read from their bytes.
 
 pydicom parses the file. Values are taken from its raw elements: that is three times quicker than to convert
-each, and does not warn about values that nobody asked for. They are looked up in a plain dictionary: a data
-set makes a tag of every key that it is asked for, which took as long as the parsing.
+each, and does not warn about values that nobody asked for. They are looked up by plain integers: a data set
+makes a tag of every key that it is asked for, which took as long as the parsing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Header:
 
     def __init__(self, dataset: Dataset, name: str) -> None:
         self.dataset, self.name = dataset, name
-        self._elements: dict[int, Any] = dict(dataset.items())
+        self._elements: dict[int, Any] = dict(zip(map(int, dataset.keys()), dataset.values(), strict=True))
         self._owners: list[int] | None = None
 
     def __contains__(self, keyword: str) -> bool:
@@ -137,7 +137,7 @@ class Header:
         """The tag of a private element, in whatever block its creator took; None where it is not there."""
         if self._owners is None:
             # elements (odd group, 0010 to 00FF); ascending, as data sets are
-            self._owners = [t for t in map(int, self._elements) if t & 0x1FF00 == 0x10000 and t & 0xF0]
+            self._owners = [t for t in self._elements if t & 0x1FF00 == 0x10000 and t & 0xF0]
         for owner in self._owners:
             if owner >> 16 == group and self.text(owner).upper() == creator.upper():
                 tag = (group << 16) | ((owner & 0xFF) << 8) | element

@@ -78,7 +78,7 @@ def _read_native(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
                         path, expected=f"{frame.nbytes:,} bytes of pixels", got=f"{found:,}",
                         hint="The file was cut short; fetch it again.",
                     )  # fmt: skip
-                if sys.byteorder == "big":
+                if pixels.big_endian != (sys.byteorder == "big"):
                     frame.byteswap(inplace=True)
     except OSError as error:
         raise SourceError(path, expected="a readable file", got=f"{type(error).__name__}: {error}") from error
