@@ -15,11 +15,11 @@ ROOT = Path(radiobject.__file__).parent
 
 # One line a storey: a module may import from storeys below it, and from those before it in its own line.
 STOREYS = [
-    ["errors", "conflict", "moved", "frozen", "s3", "forking", "config", "measuring", "location", "workers",
-     "executor", "local_disk", "failures", "storage", "strict"],
+    ["errors", "conflict", "moved", "frozen", "s3", "forking", "key_locks", "config", "measuring", "location", "workers",
+     "executor", "local_disk", "failures", "remote", "storage", "strict"],
     ["geometry", "geometry.box", "geometry.affine", "geometry.planes", "geometry.resample",
      "geometry.blocks", "geometry.pyramid", "geometry.coordinates"],
-    ["backends.base", "backends.sealed", "backends.memory", "backends.zarr", "backends.tiledb", "backends.files", "backends"],
+    ["backends.base", "backends.documents", "backends.memory", "backends.zarr", "backends.tiledb", "backends.files", "backends"],
     ["format", "format.meta", "format.layout", "format.ome", "format.schema",
      "format.pruning", "format.part_file", "format.tables", "format.objects", "format.foreground",
      "format.commit", "format.pin", "format.traces", "format.exclusive", "format.tags",
@@ -54,6 +54,8 @@ DOORS = {"ingest", "export", "lazy", "show", "ml", "testing", "examples"}
 # A method that is only a front for a later room imports it inside the method; examples makes files first.
 FRONTS = {
     ("config", "backends"),
+    ("backends.files", "backends"),
+    ("backends.files", "ingest"),
     ("model.doors", "export"),
     ("model.doors", "lazy"),
     ("model.doors", "ml"),

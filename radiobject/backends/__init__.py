@@ -24,6 +24,7 @@ DEFAULT = "zarr"
 
 _GROUP = "radiobject.backends"
 _BUILT_IN = {
+    "files": "radiobject.backends.files:FilesBackend",
     "memory": "radiobject.backends.memory:MemoryBackend",
     "tiledb": "radiobject.backends.tiledb:TileDBBackend",
     "zarr": "radiobject.backends.zarr:ZarrBackend",

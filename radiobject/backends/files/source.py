@@ -88,13 +88,19 @@ class Member:
         )  # fmt: skip
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True)
+class Run:
     """`count` frames in one file, `stride` bytes from the start of one to the start of the next."""
 
     member: int
     offset: int
     stride: int = 0
     count: int = 1
+
+    def to_json(self) -> list[int]:
+        """As it stands in volume.json: without the last two where there is one frame."""
+        both = [self.member, self.offset]
+        return both if self.count == 1 else [*both, self.stride, self.count]
 
 
 class Bits(NamedTuple):
@@ -194,6 +200,11 @@ class Frames:
             raise ValueError(f"bits of a pixel of {width} bits were expected, not {bits}")
 
     @cached_property
+    def file_dtype(self) -> np.dtype[Any]:
+        """The type as the files have it."""
+        return np.dtype(self.byteorder + self.dtype.str[1:])
+
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """Size of each axis."""
         return dict(zip(self.dims, self.shape, strict=True))
@@ -234,7 +245,7 @@ class Frames:
             "dtype": self.dtype.str[1:],
             "byteorder": self.byteorder,
             "axes": list(self.axes),
-            "places": [[r.member, r.offset] if r.count == 1 else list(r) for r in self.places],
+            "places": [run.to_json() for run in self.places],
             "bits": None if self.bits is None else list(self.bits),
         }
 
