@@ -81,16 +81,16 @@ class Header:
 
         Raises `SourceCorruptError` for another count, for what is no number, and for what is not finite.
         """
-        words = self.words(key)
-        if not words:
+        text = self.text(key)
+        if not text:
             return None
         try:
-            values = tuple(float(word) for word in words)
+            values = tuple(map(float, text.split("\\")))
         except ValueError:
             values = ()
         if not values or not all(map(math.isfinite, values)) or (count is not None and len(values) != count):
             expected = "numbers" if count is None else f"{count} finite numbers"
-            raise SourceCorruptError(self._what(key), expected=expected, got=repr("\\".join(words))[:80])
+            raise SourceCorruptError(self._what(key), expected=expected, got=repr(text)[:80])
         return values
 
     def number(self, key: str | int) -> float | None:
@@ -116,6 +116,10 @@ class Header:
 
     def count(self, keyword: str) -> int | None:
         """An unsigned short (US), None where there is none."""
+        element = self._elements.get(_tag(keyword))
+        data = None if element is None else element.value
+        if isinstance(data, bytes) and len(data) == 2:
+            return int.from_bytes(data, "little" if getattr(element, "is_little_endian", True) else "big")
         found = self.binary(keyword, "US")
         return int(found[0]) if found else None
 

@@ -16,7 +16,7 @@ from radiobject.backends.files.source import HEAD
 from radiobject.errors import SourceCorruptError, SourceError
 from radiobject.ingest.dicom.frames import FileState
 
-__all__ = ["FIRST", "Start", "open_header", "opened"]
+__all__ = ["FIRST", "Start", "open_header", "opened", "opened_bytes"]
 
 FIRST = 2**14
 """Bytes that are read of a file to begin with: most headers are shorter."""
@@ -60,24 +60,37 @@ def opened(path: str, first: int = FIRST) -> Start:
                         whole.seek(0)
                         data = whole.read(min(found[1], HEAD))
             else:
-                dataset, after = _parsed(io.BytesIO(data), path, data)
-                found = dataset, after, data[after : after + _PEEK]
+                found = _all_in_memory(data, path)
     except OSError as error:
         raise SourceError(path, expected="a readable file", got=f"{type(error).__name__}: {error}") from error
-    dataset, after, rest = found
-    head = memoryview(data)[: min(after, HEAD)]
-    digest = hashlib.sha256(head).hexdigest()
-    return Start(dataset, after, rest, FileState(state.st_size, state.st_mtime_ns, len(head), digest))
+    return _start(found, data, state.st_size, state.st_mtime_ns)
 
 
-def _in_memory(data: bytes, path: str) -> tuple[Dataset, int, bytes] | None:
+def opened_bytes(data: bytes, name: str) -> Start:
+    """The same of a file that has been read already, which was changed nobody says when."""
+    return _start(_all_in_memory(data, name), data, len(data), 0)
+
+
+_Found = tuple[Dataset, int, bytes]
+
+
+def _start(found: _Found, data: bytes, size: int, mtime_ns: int) -> Start:
+    head = memoryview(data)[: min(found[1], HEAD)]
+    return Start(*found, FileState(size, mtime_ns, len(head), hashlib.sha256(head).hexdigest()))
+
+
+def _all_in_memory(data: bytes, path: str) -> _Found:
+    dataset, after = _parsed(io.BytesIO(data), path, data)
+    return dataset, after, data[after : after + _PEEK]
+
+
+def _in_memory(data: bytes, path: str) -> _Found | None:
     """What the beginning of a file says, None where it ends before the pixels begin."""
     try:
-        dataset, after = _parsed(io.BytesIO(data), path, data)
+        found = _all_in_memory(data, path)
     except SourceError:
         return None  # the whole file will say whether it is damaged, or its header only cut here
-    rest = data[after : after + _PEEK]
-    return (dataset, after, rest) if len(rest) == _PEEK else None
+    return found if len(found[2]) == _PEEK else None
 
 
 def _parsed(file: BinaryIO, path: str, start: bytes) -> tuple[Dataset, int]:

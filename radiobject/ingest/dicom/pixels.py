@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,8 +39,10 @@ def dtype_of(pixels: Pixels) -> np.dtype[Any]:
     return np.dtype(f"{kind}{pixels.bits_allocated // 8}")
 
 
-def read_frames(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
+def read_frames(path: str, pixels: Pixels, into: Mapping[int, Array], data: bytes | None = None) -> None:
     """Decode frames of a file, by number, each into a C-contiguous array (rows, columns) of `dtype_of`.
+
+    `data` is the whole file, where it has been read already; `path` is then its name.
 
     Bits above BitsStored are no part of a value (PS3.5 8.1.1): they once held overlays.
 
@@ -47,29 +50,29 @@ def read_frames(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
     `MissingDependencyError` with the pip line where a decoder is missing.
     """
     if pixels.tiles:
-        _read_sheet(path, pixels, into)
+        _read_sheet(path, pixels, into, data)
         return
     if pixels.native:
-        _read_native(path, pixels, into)
+        _read_native(path, pixels, into, data)
     else:
-        for number, frame in _decoded(path, pixels, sorted(into)):
+        for number, frame in _decoded(path, pixels, sorted(into), data):
             np.copyto(into[number], frame)
     for frame in into.values():
         _keep_stored_bits(frame, pixels)
 
 
-def _read_sheet(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
+def _read_sheet(path: str, pixels: Pixels, into: Mapping[int, Array], data: bytes | None) -> None:
     sheet = np.empty((pixels.rows, pixels.columns), dtype_of(pixels))
-    read_frames(path, replace(pixels, tiles=0), {0: sheet})
+    read_frames(path, replace(pixels, tiles=0), {0: sheet}, data)
     rows, columns = tile_shape(pixels, path)
     for number, frame in into.items():
         down, right = divmod(number, pixels.columns // columns)
         np.copyto(frame, sheet[down * rows : (down + 1) * rows, right * columns : (right + 1) * columns])
 
 
-def _read_native(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
+def _read_native(path: str, pixels: Pixels, into: Mapping[int, Array], data: bytes | None) -> None:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") if data is None else io.BytesIO(data) as file:
             for number in sorted(into):
                 frame = into[number]
                 file.seek(pixels.offset + number * frame.nbytes)
@@ -92,12 +95,14 @@ def _keep_stored_bits(frame: Array, pixels: Pixels) -> None:
         np.right_shift(frame, spare, out=frame)
 
 
-def _decoded(path: str, pixels: Pixels, numbers: Sequence[int]) -> Iterator[tuple[int, Array]]:
+def _decoded(
+    path: str, pixels: Pixels, numbers: Sequence[int], data: bytes | None
+) -> Iterator[tuple[int, Array]]:
     name = UID(pixels.syntax).name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dataset = dcmread(path, force=True)
+            dataset = dcmread(path if data is None else io.BytesIO(data), force=True)
             if not UID(pixels.syntax).is_encapsulated:
                 whole = dataset.pixel_array.reshape(pixels.frames, pixels.rows, pixels.columns)
                 decoded: Iterable[Array] = (whole[n] for n in numbers)

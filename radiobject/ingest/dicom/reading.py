@@ -15,7 +15,7 @@ from radiobject.ingest.dicom.enhanced import enhanced_frames, has_positions, pla
 from radiobject.ingest.dicom.frames import Frame, Instance, Pixels
 from radiobject.ingest.dicom.headers import Header
 from radiobject.ingest.dicom.mosaic import mosaic_frames
-from radiobject.ingest.dicom.opening import FIRST, Start, opened
+from radiobject.ingest.dicom.opening import FIRST, Start, opened, opened_bytes
 from radiobject.ingest.dicom.rtstruct import RTSTRUCT_CLASSES
 from radiobject.ingest.dicom.seg import SEG_CLASSES
 from radiobject.ingest.dicom.single import single_frame
@@ -41,13 +41,14 @@ class Skip:
     sop_uid: str = ""
 
 
-def read_instance(path: str, first: int = FIRST) -> Instance | Skip:
-    """What one DICOM file holds. `first` is how many bytes to read at once.
+def read_instance(path: str, first: int = FIRST, data: bytes | None = None) -> Instance | Skip:
+    """What one DICOM file holds. `first` is how many bytes to read at once; `data` the whole file, where it
+    has been read already.
 
     `SourceCorruptError` for a file that cannot be parsed or contradicts itself, `SourceUnsupportedError` for
     an image whose geometry this version does not know how to find. Raises from the `SourceError` branch only.
     """
-    start = opened(path, first)
+    start = opened(path, first) if data is None else opened_bytes(data, path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,0 +1,167 @@
+"""In place: the files that the voxels of a DICOM volume lie in, and the way back from these to its voxels.
+
+Nothing of the pixels is read to find them: the scan has seen where they begin in each file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from radiobject.backends.files.source import Bits, Frames, Member, Run, Whole
+from radiobject.errors import FormatError, SourceCorruptError, SourceUnsupportedError
+from radiobject.ingest.dicom import frames as dicom
+from radiobject.ingest.dicom.reading import read_instance
+from radiobject.ingest.dicom.stacking import stacked
+from radiobject.ingest.dicom.volume import DicomVolume
+
+__all__ = ["decode_dicom", "source_of", "stored_range"]
+
+_Run = tuple[int, int, int, int, int]
+"""Images of a decoded volume: file and frame of the first, steps of both from one to the next, count."""
+
+
+def source_of(volume: DicomVolume, relative: Callable[[str], str]) -> Frames | Whole:
+    """Where the voxels lie: in frames that can be read one by one, or in files that are decoded as a whole.
+
+    `relative` makes of a folder the path that it has below the root of all sources.
+
+    Bare are frames of plain numbers of one kind and one scaling, one after the other in each file. Compressed
+    ones, mosaics and images with scalings of their own are not.
+    """
+    images = volume.arranged.members
+    flat = [member for row in images for member in row]
+    numbers = {path: number for number, path in enumerate(volume.paths)}
+    members = tuple(_members(flat, numbers, relative))
+    kinds = {(p.bits_stored, p.big_endian, p.native, p.tiles) for p in (m.instance.pixels for m in flat)}
+    pixels = flat[0].instance.pixels
+    if len(kinds) > 1 or not pixels.native or pixels.tiles or volume.scaling is None:
+        return _whole(volume, members, [(numbers[m.instance.path], m.frame.number) for m in flat])
+    frame = pixels.rows * pixels.columns * pixels.bits_allocated // 8
+    starts = [(numbers[m.instance.path], m.instance.pixels.offset + m.frame.number * frame) for m in flat]
+    spare = not pixels.floating and pixels.bits_stored < pixels.bits_allocated
+    return Frames(
+        members=members,
+        shape=volume.shape,
+        dims=volume.dims,
+        dtype=volume.dtype,
+        byteorder=">" if pixels.big_endian else "<",
+        places=tuple(_places(starts, frame)),
+        bits=Bits(pixels.bits_stored, pixels.bits_stored - 1, pixels.signed) if spare else None,
+    )
+
+
+def stored_range(volume: DicomVolume) -> tuple[int, int] | None:
+    """The least and the greatest value that the stored bits of all its images can hold; None for floats."""
+    if volume.scaling is None or volume.dtype.kind == "f":
+        return None
+    bits = max(m.instance.pixels.bits_stored for row in volume.arranged.members for m in row)
+    half = 1 << (bits - 1)
+    return (-half, half - 1) if volume.dtype.kind == "i" else (0, 2 * half - 1)
+
+
+def _members(
+    flat: Iterable[dicom.Member], numbers: Mapping[str, int], relative: Callable[[str], str]
+) -> Iterator[Member]:
+    """Each file once, in the order of their numbers."""
+    states = {m.instance.path: m.instance.state for m in flat}
+    folders: dict[str, str] = {}
+    for path in numbers:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = relative(folder)
+        state, below = states[path], folders[folder]
+        yield Member(
+            f"{below}/{name}" if below else name, state.bytes, state.mtime_ns, state.head, state.head_sha256
+        )
+
+
+def _places(starts: Sequence[tuple[int, int]], frame: int) -> Iterator[Run]:
+    """Frames that lie at equal distances in one file as one place."""
+    first = 0
+    while first < len(starts):
+        member, offset = starts[first]
+        count, stride = 1, 0
+        for other, at in starts[first + 1 :]:
+            step = at - (offset + stride * (count - 1))
+            if other != member or step < frame or (count > 1 and step != stride):
+                break
+            count, stride = count + 1, step
+        yield Run(member, offset, stride, count)
+        first += count
+
+
+def _whole(volume: DicomVolume, members: tuple[Member, ...], images: Sequence[tuple[int, int]]) -> Whole:
+    arguments = {
+        "times": len(volume.arranged.members),
+        "scaled": volume.scaling is None,
+        "images": [list(run) for run in _runs(images)],
+    }
+    try:
+        return Whole(members, "dicom", arguments)
+    except FormatError as error:
+        raise SourceUnsupportedError(
+            volume.name, expected="images in some regular order of their files", got=str(error),
+            hint="Ingest it with copy=True.",
+        ) from error  # fmt: skip
+
+
+def _runs(images: Sequence[tuple[int, int]]) -> Iterator[_Run]:
+    """Images one after the other, as few runs of equal steps."""
+    first = 0
+    while first < len(images):
+        (file, frame), count, step = images[first], 1, (0, 0)
+        for before, one in zip(images[first:], images[first + 1 :], strict=False):
+            found = one[0] - before[0], one[1] - before[1]
+            if count > 1 and found != step:
+                break
+            count, step = count + 1, found
+        yield file, frame, *step, count
+        first += count
+
+
+def decode_dicom(
+    paths: Sequence[str], arguments: Mapping[str, Any], read: Callable[[str], bytes]
+) -> npt.NDArray[Any]:
+    """The voxels of files that `source_of` called whole, in disk order; `read` gives the bytes of a path.
+
+    Raises `SourceCorruptError` for files that are no images, `FormatError` for other arguments, and what
+    `stacked` raises.
+    """
+    data = {path: read(path) for path in paths}
+    instances = []
+    for path in paths:
+        found = read_instance(path, data=data[path])
+        if not isinstance(found, dicom.Instance):
+            raise SourceCorruptError(path, expected="images of a volume", got=found.reason)
+        instances.append(found)
+    try:
+        images = list(_images(instances, arguments["images"]))
+        times, scaled = arguments["times"], arguments["scaled"]
+        if type(scaled) is not bool or type(times) is not int or times < 1 or len(images) % times:
+            raise ValueError(f"{len(images)} images in {times!r:.60} times, scaled: {scaled!r:.60}")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FormatError(
+            paths[0], expected="which image is where in a volume", got=f"{type(error).__name__}: {error}"
+        ) from error
+    depth = len(images) // times
+    rows = [images[t * depth : (t + 1) * depth] for t in range(times)]
+    voxels = stacked(rows, scaled=scaled, read=data.__getitem__)
+    return voxels if times > 1 else voxels[0]
+
+
+def _images(instances: Sequence[dicom.Instance], runs: Any) -> Iterator[dicom.Member]:
+    """The inverse of `_runs`. Each image once, so that a short document cannot ask for any number."""
+    seen: set[tuple[int, int]] = set()
+    for run in runs:
+        file, frame, files, frames, count = run
+        for n in range(count):
+            at = file + n * files, frame + n * frames
+            if min(at) < 0 or at in seen:
+                raise ValueError(f"image {at} of run {run!r:.60}")
+            seen.add(at)
+            instance = instances[at[0]]
+            yield dicom.Member(instance, instance.frames[at[1]])
