@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from radiobject import measuring
+from radiobject.backends.files.bits import keep_bits
 from radiobject.backends.files.changed import SourceFiles, State, state_of
-from radiobject.backends.files.source import Bits, Frames, Member, Whole
+from radiobject.backends.files.source import Frames, Member, Whole
 from radiobject.config import current
 from radiobject.errors import CorruptObjectError, SourceChangedError, SourceError
 from radiobject.failures import mapped
@@ -67,7 +68,9 @@ def read_frames(files: SourceFiles, source: Frames, box: Box) -> Array:
     else:
         for number, blocks in _by_member(frames):
             _fill_local(files, source.members[number], blocks, part)
-    return found if source.bits is None else _values(found, source.bits)
+    if source.bits is not None:
+        keep_bits(found, source.bits)
+    return found
 
 
 def bare_array(files: SourceFiles, source: Frames) -> Array | None:
@@ -217,16 +220,6 @@ def _mapped(path: str, state: State) -> Array:
         return np.frombuffer(mmap.mmap(file.fileno(), found.st_size, access=mmap.ACCESS_READ), np.uint8)
 
 
-def _values(pixels: Array, bits: Bits) -> Array:
-    """The bits of DICOM pixels that are their value (PS3.5 8.1.1), with its sign."""
-    width = 8 * pixels.dtype.itemsize
-    above, unused = width - 1 - bits.high_bit, width - bits.bits_stored
-    kind = np.dtype(f"{'i' if bits.signed else 'u'}{pixels.dtype.itemsize}")
-    moved = pixels.view(np.dtype(f"u{pixels.dtype.itemsize}")) << above
-    values: Array = (moved.view(kind) >> unused).astype(pixels.dtype, copy=False)
-    return values
-
-
 def decode(files: SourceFiles, source: Whole, where: str) -> Decoded:
     """All voxels of a volume that cannot be read in part, and what stands beside them in its files.
 
@@ -254,4 +247,13 @@ def _nifti(source: Whole, read: Callable[[str], bytes]) -> Decoded:
     return Decoded(voxels, extras)
 
 
-_DECODERS: dict[str, Callable[[Whole, Callable[[str], bytes]], Decoded]] = {"nifti": _nifti}
+def _dicom(source: Whole, read: Callable[[str], bytes]) -> Decoded:
+    from radiobject.ingest.dicom.in_place import decode_dicom
+
+    return Decoded(decode_dicom([m.path for m in source.members], source.arguments, read), {})
+
+
+_DECODERS: dict[str, Callable[[Whole, Callable[[str], bytes]], Decoded]] = {
+    "dicom": _dicom,
+    "nifti": _nifti,
+}

@@ -17,6 +17,8 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID
 
+from radiobject.backends.files.bits import keep_bits
+from radiobject.backends.files.source import Bits
 from radiobject.errors import (
     MissingDependencyError,
     RadiObjectError,
@@ -57,8 +59,10 @@ def read_frames(path: str, pixels: Pixels, into: Mapping[int, Array], data: byte
     else:
         for number, frame in _decoded(path, pixels, sorted(into), data):
             np.copyto(into[number], frame)
-    for frame in into.values():
-        _keep_stored_bits(frame, pixels)
+    if not pixels.floating and pixels.bits_stored < pixels.bits_allocated:
+        bits = Bits(pixels.bits_stored, pixels.bits_stored - 1, pixels.signed)
+        for frame in into.values():
+            keep_bits(frame, bits)
 
 
 def _read_sheet(path: str, pixels: Pixels, into: Mapping[int, Array], data: bytes | None) -> None:
@@ -85,14 +89,6 @@ def _read_native(path: str, pixels: Pixels, into: Mapping[int, Array], data: byt
                     frame.byteswap(inplace=True)
     except OSError as error:
         raise SourceError(path, expected="a readable file", got=f"{type(error).__name__}: {error}") from error
-
-
-def _keep_stored_bits(frame: Array, pixels: Pixels) -> None:
-    spare = 0 if pixels.floating else pixels.bits_allocated - pixels.bits_stored
-    if spare:
-        # up and down again: what lies above goes, and the sign is that of the highest stored bit
-        np.left_shift(frame, spare, out=frame)
-        np.right_shift(frame, spare, out=frame)
 
 
 def _decoded(
