@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy.typing as npt
@@ -81,17 +82,15 @@ def _members(
 
 def _places(starts: Sequence[tuple[int, int]], frame: int) -> Iterator[Run]:
     """Frames that lie at equal distances in one file as one place."""
-    first = 0
-    while first < len(starts):
-        member, offset = starts[first]
-        count, stride = 1, 0
-        for other, at in starts[first + 1 :]:
-            step = at - (offset + stride * (count - 1))
-            if other != member or step < frame or (count > 1 and step != stride):
-                break
-            count, stride = count + 1, step
-        yield Run(member, offset, stride, count)
-        first += count
+    run = Run(*starts[0])
+    for member, offset in starts[1:]:
+        step = offset - (run.offset + run.stride * (run.count - 1))
+        if member == run.member and step >= frame and (run.count == 1 or step == run.stride):
+            run = Run(member, run.offset, step, run.count + 1)
+        else:
+            yield run
+            run = Run(member, offset)
+    yield run
 
 
 def _whole(volume: DicomVolume, members: tuple[Member, ...], images: Sequence[tuple[int, int]]) -> Whole:
@@ -111,16 +110,15 @@ def _whole(volume: DicomVolume, members: tuple[Member, ...], images: Sequence[tu
 
 def _runs(images: Sequence[tuple[int, int]]) -> Iterator[_Run]:
     """Images one after the other, as few runs of equal steps."""
-    first = 0
-    while first < len(images):
-        (file, frame), count, step = images[first], 1, (0, 0)
-        for before, one in zip(images[first:], images[first + 1 :], strict=False):
-            found = one[0] - before[0], one[1] - before[1]
-            if count > 1 and found != step:
-                break
-            count, step = count + 1, found
-        yield file, frame, *step, count
-        first += count
+    first, step, count = images[0], (0, 0), 1
+    for before, one in pairwise(images):
+        found = one[0] - before[0], one[1] - before[1]
+        if count == 1 or found == step:
+            step, count = found, count + 1
+        else:
+            yield *first, *step, count
+            first, step, count = one, (0, 0), 1
+    yield *first, *step, count
 
 
 def decode_dicom(
