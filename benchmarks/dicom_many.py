@@ -14,8 +14,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 __all__ = ["elements", "write_series"]
 
 # Texts that are found in the template, and replaced by others of their length.
-_STUDY, _SERIES, _IMAGE, _PERSON = "1.2.826.0.1.4.777777", "1.2.826.0.1.5.777777", "1.2.826.0.1.6.7777777777", \
-    "PAT777777"  # fmt: skip
+_STUDY, _SERIES, _IMAGE = "1.2.826.0.1.4.777777", "1.2.826.0.1.5.777777", "1.2.826.0.1.6.7777777777"
+_PERSON = "PAT777777"
 _NUMBER, _PLACE = 0x00200013, 0x00200032
 
 _HEADER: dict[str, Any] = {
@@ -25,8 +25,9 @@ _HEADER: dict[str, Any] = {
     "SeriesDate": "20200301", "AcquisitionDate": "20200301", "ContentDate": "20200301",
     "StudyTime": "120000.500000", "SeriesTime": "120042.750000", "AcquisitionTime": "120058.250000",
     "ContentTime": "120058.250000", "AccessionNumber": "A20200301", "Modality": "CT",
-    "Manufacturer": "SIEMENS", "InstitutionName": "Hospital of Examples", "ReferringPhysicianName": "Roe^Richard",
-    "StationName": "CT01", "StudyDescription": "Thorax", "SeriesDescription": "Thorax 1.25 B31f",
+    "Manufacturer": "SIEMENS", "InstitutionName": "Hospital of Examples", "StationName": "CT01",
+    "ReferringPhysicianName": "Roe^Richard", "StudyDescription": "Thorax",
+    "SeriesDescription": "Thorax 1.25 B31f",
     "ManufacturerModelName": "Sensation 64", "PatientName": "Doe^Jane", "PatientID": _PERSON,
     "PatientBirthDate": "19600101", "PatientSex": "F", "PatientAge": "060Y", "PatientSize": "1.7",
     "PatientWeight": "70", "BodyPartExamined": "CHEST", "ScanOptions": "FAST", "SliceThickness": "1.5",
@@ -35,8 +36,8 @@ _HEADER: dict[str, Any] = {
     "DistanceSourceToDetector": "1040", "DistanceSourceToPatient": "570", "GantryDetectorTilt": "0",
     "TableHeight": "150", "RotationDirection": "CW", "ExposureTime": "500", "XRayTubeCurrent": "180",
     "Exposure": "90", "FilterType": "0", "GeneratorPower": "21", "FocalSpots": "1.2",
-    "DateOfLastCalibration": "20200229", "TimeOfLastCalibration": "072301.000000", "ConvolutionKernel": "B31f",
-    "PatientPosition": "HFS", "StudyInstanceUID": _STUDY, "SeriesInstanceUID": _SERIES, "StudyID": "1",
+    "DateOfLastCalibration": "20200229", "TimeOfLastCalibration": "072301.000000", "PatientPosition": "HFS",
+    "ConvolutionKernel": "B31f", "StudyInstanceUID": _STUDY, "SeriesInstanceUID": _SERIES, "StudyID": "1",
     "SeriesNumber": "2", "AcquisitionNumber": "1", "InstanceNumber": "7777",
     "ImagePositionPatient": ["-128", "-128", "7777.77777"], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
     "FrameOfReferenceUID": f"{_SERIES}.1", "PositionReferenceIndicator": "", "SliceLocation": "0",
