@@ -26,12 +26,13 @@ from radiobject.backends.files.reading import decode, read_frames
 from radiobject.backends.files.source import Bits, Frames, Run, Whole, source_from_json
 from radiobject.errors import FormatError, SourceCorruptError, SourceUnsupportedError
 from radiobject.geometry.box import Box
-from radiobject.ingest.dicom.in_place import decode_dicom, source_of, stored_range
+from radiobject.ingest.dicom.in_place import decode_dicom
 from radiobject.ingest.dicom.scan import scan_dicom
 from radiobject.ingest.dicom.series import Irregular
 from radiobject.ingest.dicom.volume import DicomVolume
 from radiobject.ingest.walking import is_dicom
 from radiobject.location import Location
+from radiobject.writing.in_place import InPlace
 
 from .dicom_series import enhanced, save, slices
 
@@ -43,9 +44,13 @@ def volumes(place: Path, irregular: Irregular = "error") -> list[DicomVolume]:
     return [DicomVolume(v) for v in scan_dicom([place], irregular=irregular, progress=False).volumes]
 
 
+def in_place(volume: DicomVolume, root: Path) -> InPlace:
+    return volume.in_place(lambda folder: os.path.relpath(folder, root).removeprefix("."))
+
+
 def source(volume: DicomVolume, root: Path) -> Source:
     """Where it lies, as a study keeps that."""
-    made = source_of(volume, lambda folder: os.path.relpath(folder, root).removeprefix("."))
+    made = in_place(volume, root).source
     kept = source_from_json(json.loads(json.dumps(made.to_json())), "volume.json")
     assert kept == made
     return kept
@@ -147,7 +152,7 @@ def test_only_stored_bits_are_values(tmp_path: Path) -> None:
     made = slices(stored="<i2", start=-30, BitsStored=5, HighBit=4)
     assert frames(save(tmp_path, made)).bits == Bits(5, 4, True)
     (volume,) = volumes(tmp_path)
-    assert stored_range(volume) == (-16, 15)
+    assert in_place(volume, tmp_path).stored_range == (-16, 15)
 
 
 def test_frames_of_one_file_are_one_place(tmp_path: Path) -> None:
@@ -211,7 +216,7 @@ def test_images_with_scalings_of_their_own_are_decoded(tmp_path: Path) -> None:
     found = whole(save(tmp_path, made))
     assert found.arguments["scaled"] is True
     (volume,) = volumes(tmp_path)
-    assert stored_range(volume) is None
+    assert in_place(volume, tmp_path).stored_range is None
 
 
 def test_slices_of_other_stored_bits_are_decoded(tmp_path: Path) -> None:

@@ -10,58 +10,61 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from radiobject.backends.files.source import Bits, Frames, Member, Run, Whole
+from radiobject.backends.files.source import Bits, Frames, Member, Run, Source, Whole
 from radiobject.errors import FormatError, SourceCorruptError, SourceUnsupportedError
+from radiobject.format.meta import VolumeMeta
 from radiobject.ingest.dicom import frames as dicom
 from radiobject.ingest.dicom.reading import read_instance
-from radiobject.ingest.dicom.stacking import stacked
-from radiobject.ingest.dicom.volume import DicomVolume
+from radiobject.ingest.dicom.stacking import Images, common_scaling, shape_of, stacked, stored_dtype
+from radiobject.writing.in_place import InPlace
 
-__all__ = ["decode_dicom", "source_of", "stored_range"]
+__all__ = ["decode_dicom", "in_place"]
 
 _Run = tuple[int, int, int, int, int]
 """Images of a decoded volume: file and frame of the first, steps of both from one to the next, count."""
 
 
-def source_of(volume: DicomVolume, relative: Callable[[str], str]) -> Frames | Whole:
-    """Where the voxels lie: in frames that can be read one by one, or in files that are decoded as a whole.
+def in_place(
+    images: Images, meta: VolumeMeta, extras: Mapping[str, bytes], name: str, relative: Callable[[str], str]
+) -> InPlace:
+    """The images of a volume in frames that can be read one by one, or in files that are decoded as a whole.
 
-    `relative` makes of a folder the path that it has below the root of all sources.
+    `relative` makes of a folder the path that it has below the root of all sources. Bare are frames of plain
+    numbers of one kind and one scaling. Compressed ones, mosaics and images with scalings of their own are
+    not.
 
-    Bare are frames of plain numbers of one kind and one scaling, one after the other in each file. Compressed
-    ones, mosaics and images with scalings of their own are not.
+    Raises `SourceUnsupportedError` for more disorder in files to be decoded than can be written down.
     """
-    images = volume.arranged.members
     flat = [member for row in images for member in row]
-    numbers = {path: number for number, path in enumerate(volume.paths)}
+    numbers = {path: number for number, path in enumerate(dict.fromkeys(m.instance.path for m in flat))}
     members = tuple(_members(flat, numbers, relative))
-    kinds = {(p.bits_stored, p.big_endian, p.native, p.tiles) for p in (m.instance.pixels for m in flat)}
+    shape, scaled = shape_of(images), common_scaling(images) is None
+    dtype = stored_dtype(images, scaled=scaled)
     pixels = flat[0].instance.pixels
-    if len(kinds) > 1 or not pixels.native or pixels.tiles or volume.scaling is None:
-        return _whole(volume, members, [(numbers[m.instance.path], m.frame.number) for m in flat])
-    frame = pixels.rows * pixels.columns * pixels.bits_allocated // 8
-    starts = [(numbers[m.instance.path], m.instance.pixels.offset + m.frame.number * frame) for m in flat]
-    spare = not pixels.floating and pixels.bits_stored < pixels.bits_allocated
-    return Frames(
-        members=members,
-        shape=volume.shape,
-        dims=volume.dims,
-        dtype=volume.dtype,
-        byteorder=">" if pixels.big_endian else "<",
-        places=tuple(_places(starts, frame)),
-        bits=Bits(pixels.bits_stored, pixels.bits_stored - 1, pixels.signed) if spare else None,
-    )
+    kinds = {(p.bits_stored, p.big_endian, p.native, p.tiles) for p in (m.instance.pixels for m in flat)}
+    if len(kinds) > 1 or not pixels.native or pixels.tiles or scaled:
+        source: Source = _whole(
+            members, len(images), scaled, [(numbers[m.instance.path], m.frame.number) for m in flat], name
+        )
+    else:
+        frame = pixels.rows * pixels.columns * dtype.itemsize
+        starts = [(numbers[m.instance.path], m.instance.pixels.offset + m.frame.number * frame) for m in flat]
+        spare = dtype.kind != "f" and pixels.bits_stored < pixels.bits_allocated
+        bits = Bits(pixels.bits_stored, pixels.bits_stored - 1, pixels.signed) if spare else None
+        order = ">" if pixels.big_endian else "<"
+        source = Frames(members, shape, meta.dims, dtype, order, tuple(_places(starts, frame)), bits=bits)
+    return InPlace(source, shape, dtype, meta, extras, stored_range=_stored_range(flat, dtype))
 
 
-def stored_range(volume: DicomVolume) -> tuple[int, int] | None:
-    """The least and the greatest value that the stored bits of all its images can hold; None for floats."""
-    if volume.scaling is None or volume.dtype.kind == "f":
+def _stored_range(flat: Sequence[dicom.Member], dtype: np.dtype[Any]) -> tuple[int, int] | None:
+    """The least and the greatest value that the stored bits can hold; None for floats."""
+    if dtype.kind == "f":
         return None
-    bits = max(m.instance.pixels.bits_stored for row in volume.arranged.members for m in row)
-    half = 1 << (bits - 1)
-    return (-half, half - 1) if volume.dtype.kind == "i" else (0, 2 * half - 1)
+    half = 1 << (max(m.instance.pixels.bits_stored for m in flat) - 1)
+    return (-half, half - 1) if dtype.kind == "i" else (0, 2 * half - 1)
 
 
 def _members(
@@ -93,17 +96,15 @@ def _places(starts: Sequence[tuple[int, int]], frame: int) -> Iterator[Run]:
     yield run
 
 
-def _whole(volume: DicomVolume, members: tuple[Member, ...], images: Sequence[tuple[int, int]]) -> Whole:
-    arguments = {
-        "times": len(volume.arranged.members),
-        "scaled": volume.scaling is None,
-        "images": [list(run) for run in _runs(images)],
-    }
+def _whole(
+    members: tuple[Member, ...], times: int, scaled: bool, images: Sequence[tuple[int, int]], name: str
+) -> Whole:
+    arguments = {"times": times, "scaled": scaled, "images": [list(run) for run in _runs(images)]}
     try:
         return Whole(members, "dicom", arguments)
     except FormatError as error:
         raise SourceUnsupportedError(
-            volume.name, expected="images in some regular order of their files", got=str(error),
+            name, expected="images in some regular order of their files", got=str(error),
             hint="Ingest it with copy=True.",
         ) from error  # fmt: skip
 
@@ -124,7 +125,7 @@ def _runs(images: Sequence[tuple[int, int]]) -> Iterator[_Run]:
 def decode_dicom(
     paths: Sequence[str], arguments: Mapping[str, Any], read: Callable[[str], bytes]
 ) -> npt.NDArray[Any]:
-    """The voxels of files that `source_of` called whole, in disk order; `read` gives the bytes of a path.
+    """The voxels of files that `in_place` called whole, in disk order; `read` gives the bytes of a path.
 
     Raises `SourceCorruptError` for files that are no images, `FormatError` for other arguments, and what
     `stacked` raises.
@@ -147,8 +148,7 @@ def decode_dicom(
         ) from error
     depth = len(images) // times
     rows = [images[t * depth : (t + 1) * depth] for t in range(times)]
-    voxels = stacked(rows, scaled=scaled, read=data.__getitem__)
-    return voxels if times > 1 else voxels[0]
+    return stacked(rows, scaled=scaled, read=data.__getitem__)
 
 
 def _images(instances: Sequence[dicom.Instance], runs: Any) -> Iterator[dicom.Member]:

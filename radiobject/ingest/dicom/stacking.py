@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from radiobject.ingest.dicom.frames import Member, Pixels
+from radiobject.ingest.dicom.frames import Member
 from radiobject.ingest.dicom.pixels import dtype_of, read_frames
 
-__all__ = ["common_scaling", "plane_shape", "stacked", "stored_dtype"]
+__all__ = ["Images", "common_scaling", "shape_of", "stacked", "stored_dtype"]
 
 Images = Sequence[Sequence[Member]]
 """`[t][z]`."""
@@ -25,31 +25,34 @@ def common_scaling(images: Images) -> tuple[float, float] | None:
     return next(iter(both)) if len(both) == 1 else None
 
 
-def plane_shape(pixels: Pixels) -> tuple[int, int]:
-    """Rows and columns of one image: of a tile, where the file is a mosaic."""
+def shape_of(images: Images) -> tuple[int, ...]:
+    """(t,) z, y, x; t where there are several times."""
+    pixels = images[0][0].instance.pixels
+    # a mosaic is a square of tiles
     side = math.isqrt(pixels.tiles - 1) + 1 if pixels.tiles else 1
-    return pixels.rows // side, pixels.columns // side
+    lead = (len(images),) if len(images) > 1 else ()
+    return (*lead, len(images[0]), pixels.rows // side, pixels.columns // side)
 
 
-def stored_dtype(pixels: Pixels, *, scaled: bool) -> np.dtype[Any]:
-    """The type of a volume's voxels. `scaled`: images have scalings of their own, which are applied."""
-    return np.dtype(np.float32) if scaled else dtype_of(pixels)
+def stored_dtype(images: Images, *, scaled: bool) -> np.dtype[Any]:
+    """The type of the voxels. `scaled`: images have scalings of their own, which are applied."""
+    return np.dtype(np.float32) if scaled else dtype_of(images[0][0].instance.pixels)
 
 
 def stacked(images: Images, *, scaled: bool, read: Callable[[str], bytes] | None = None) -> npt.NDArray[Any]:
-    """The stored values (t, z, y, x) of images; scaled image by image where they differ in their scaling.
+    """The stored values of images, in the axes of `shape_of`; scaled image by image if `scaled`.
 
     Files are opened by their paths, or `read` by them. Errors are those of `read_frames`.
     """
-    pixels = images[0][0].instance.pixels
-    found = np.empty((len(images), len(images[0]), *plane_shape(pixels)), stored_dtype(pixels, scaled=scaled))
+    shape = shape_of(images)
+    found = np.empty((len(images), *shape[-3:]), stored_dtype(images, scaled=scaled))
     files: dict[str, list[tuple[Member, npt.NDArray[Any]]]] = defaultdict(list)
     for t, row in enumerate(images):
         for z, member in enumerate(row):
             files[member.instance.path].append((member, found[t, z]))
     for path, members in files.items():
         _fill(members, scaled=scaled, data=None if read is None else read(path))
-    return found
+    return found.reshape(shape)
 
 
 def _fill(members: Sequence[tuple[Member, npt.NDArray[Any]]], *, scaled: bool, data: bytes | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 
 from radiobject.format.layout import to_python
 from radiobject.format.meta import Scaling, SourceInfo, VolumeMeta
-from radiobject.ingest.dicom.frames import Pixels
+from radiobject.ingest.dicom.in_place import in_place
 from radiobject.ingest.dicom.pixels import dtype_of
 from radiobject.ingest.dicom.series import Arranged
-from radiobject.ingest.dicom.stacking import common_scaling, plane_shape, stacked
+from radiobject.ingest.dicom.stacking import common_scaling, shape_of, stacked
 from radiobject.ingest.sources import Readable, file_states
 from radiobject.ingest.unreadable import without_paths
+from radiobject.writing.in_place import InPlace
 from radiobject.writing.loaded import Loaded, from_voxels
 
 __all__ = ["EXTRA", "DicomVolume"]
@@ -47,9 +49,7 @@ class DicomVolume(Readable):
     @property
     def shape(self) -> tuple[int, ...]:
         """(t,) z, y, x."""
-        times = self.arranged.members
-        lead = (len(times),) if len(times) > 1 else ()
-        return (*lead, len(times[0]), *plane_shape(self._pixels))
+        return shape_of(self.arranged.members)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ class DicomVolume(Readable):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the stored values."""
-        return dtype_of(self._pixels)
+        return dtype_of(self.arranged.first.instance.pixels)
 
     @property
     def fingerprint(self) -> str | None:
@@ -99,7 +99,12 @@ class DicomVolume(Readable):
         """
         stored = stacked(self.arranged.members, scaled=self.scaling is None)
         meta, extras = self.described()
-        return from_voxels(to_python(stored.reshape(self.shape), self.dims), meta, self.name, extras)
+        return from_voxels(to_python(stored, self.dims), meta, self.name, extras)
+
+    def in_place(self, relative: Callable[[str], str]) -> InPlace:
+        """As it lies in its files, of which no pixel is read."""
+        meta, extras = self.described()
+        return in_place(self.arranged.members, meta, extras, self.name, relative)
 
     def described(self) -> tuple[VolumeMeta, dict[str, bytes]]:
         """What is said of it, and the bytes beside its voxels: all from headers."""
@@ -115,10 +120,6 @@ class DicomVolume(Readable):
             source=SourceInfo("dicom", file_axes=axes, extras=tuple(extras)),
         )
         return meta, extras
-
-    @property
-    def _pixels(self) -> Pixels:
-        return self.arranged.first.instance.pixels
 
     def _extras(self) -> dict[str, bytes]:
         """What affine and scaling do not say: slices that are not evenly spaced, scalings that differ."""
