@@ -123,7 +123,7 @@ class Location:
         same.context = context
         return same
 
-    def with_sources(self, source_root: str | os.PathLike[str] | None) -> Location:
+    def with_sources(self, source_root: str | os.PathLike[str] | Location | None) -> Location:
         """The same place, whose source files lie below `source_root`; None changes nothing.
 
         >>> Location("/data/study").with_sources("/archive").source_root
@@ -132,7 +132,9 @@ class Location:
         if source_root is None:
             return self
         same = self.child("").with_context(self.context)
-        same.sources = self.beside(os.fspath(source_root))
+        if not isinstance(source_root, Location):
+            source_root = self.beside(os.fspath(source_root))
+        same.sources = source_root
         return same
 
     @property

@@ -41,6 +41,9 @@ class RadiObject(CreatedStudy, StudyHistory):
     `ctx` is a `tiledb.Ctx` to read volumes on TileDB by, through this handle and what is made from it; other
     processes use their own. Studies on other backends take those of `radiobject.parallel` only, to no effect.
 
+    `source_root` is the folder or URL that source files are below, for volumes that were registered where
+    they lie (copy=False); the folder that holds the study unless given.
+
     Raises `StudyNotFoundError`, `SnapshotExpiredError` for a version that was cleaned up, `FormatError` for a
     study of a newer format, `ConfigError` for a `ctx` that is none or that the study cannot honour.
     """
@@ -53,8 +56,9 @@ class RadiObject(CreatedStudy, StudyHistory):
         version: int | str | None = None,
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        source_root: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._set(Study.at(uri, version, backend, storage_options, ctx), None, None, ())
+        self._set(Study.at(uri, version, backend, storage_options, ctx, source_root), None, None, ())
 
     @renamed(niftis="images={'T1w': [(path, subject), ...]}")
     def append(
