@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from radiobject.backends import get_backend
+from radiobject.backends import IN_PLACE, backend_of_name, get_backend
 from radiobject.config import WriteConfig, current
 from radiobject.errors import ConfigError, MetadataError
 from radiobject.executor import Executor, Progress, announce, progress_bar, run_groups
@@ -42,7 +43,7 @@ from radiobject.ingest.plan import (
 )
 from radiobject.ingest.registering import SourceRoot, in_place, require_below
 from radiobject.ingest.resume import fingerprint, finished_rows
-from radiobject.ingest.sources import Source, resolve
+from radiobject.ingest.sources import Readable, Source, resolve
 from radiobject.location import Location
 from radiobject.moved import refuse_moved
 from radiobject.storage import Storage
@@ -127,6 +128,9 @@ def ingest(
     if base is None:
         create_study(storage, single_writer=single_writer)
     target = Target(storage, arrays, {c: _path_of(base, c) for c in images}, kinds, settings.write)
+    # what is drawn from contours, say, lies in no file as it is
+    stores = arrays if copy else get_backend(backend_name(None, location, base), location)
+    stored = replace(target, backend=stores)
     # of all sources: those that a version of this run holds already do not make it another plan
     plan, outcome = plan_hash(planned, settings), Outcome(uri, len(planned))
 
@@ -150,7 +154,7 @@ def ingest(
     def work(item: tuple[Source, Held]) -> dict[str, Any]:
         source, known = item
         begun, mark = time.monotonic(), fingerprint(source)
-        if root is not None:
+        if root is not None and not (isinstance(source.item, Readable) and source.item.drawn):
             found = in_place(
                 source.item, source.name, kinds[source.collection], root, axis4=axis4,
                 labels=label_names.get(source.collection), orientation=target.write.orientation,
@@ -166,7 +170,7 @@ def ingest(
         loaded = blank_nifti(loaded) if deidentify else loaded
         if known.digest == loaded.digest:
             return {"_unchanged": True}
-        row = write_volume(loaded, source, target)
+        row = write_volume(loaded, source, stored)
         return {**row, "_fingerprint": mark, "_seconds": time.monotonic() - begun}
 
     todo = [s for s in sources if s.obs_id not in outcome.rows]
@@ -238,6 +242,12 @@ def _path_of(base: Snapshot | None, collection: str) -> str:
     return collection_path(collection) if entry is None else entry.path
 
 
+def _backend_of(rows: Sequence[Mapping[str, Any]], chosen: str) -> str:
+    """What a collection is on: IN_PLACE while one of its volumes is, else where all of them are stored."""
+    names = {backend_of_name(row["_path"]) for row in rows} if chosen == IN_PLACE else set()
+    return names.pop() or chosen if len(names) == 1 else chosen
+
+
 def _edit(
     sources: Sequence[Source],
     outcome: Outcome,
@@ -269,7 +279,7 @@ def _edit(
         new = [i for i in table["obs_id"].to_pylist() if i not in held]
         edit.collections[collection] = CollectionEdit(
             kind=target.kinds[collection],
-            backend=backend,
+            backend=_backend_of(rows, backend),
             create=True,
             added={name: select_rows(t, new, "obs_id") for name, t in tables.items()},
             replaced=replaced,

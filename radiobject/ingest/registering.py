@@ -26,7 +26,7 @@ from radiobject.storage import Storage
 from radiobject.writing.in_place import InPlace
 from radiobject.writing.loaded import Axis4, Loaded, refuse_float_labels, reoriented
 
-__all__ = ["SourceRoot", "decode_nifti", "in_place", "nifti_in_place", "require_below"]
+__all__ = ["SourceRoot", "channel_in_place", "decode_nifti", "in_place", "nifti_in_place", "require_below"]
 
 _AXIS4 = ("auto", "time", "channel")
 
@@ -77,10 +77,16 @@ class SourceRoot:
 
 def require_below(root: SourceRoot, sources: Sequence[Source]) -> None:
     """Refuse (`ConfigError`) files that are not below the root, before the first of them is read."""
+    folders: dict[str, None] = {}
     for source in sources:
         path = path_of(source.item)
-        for name in getattr(source.item, "paths", ()) if path is None else (path,):
-            root.relative(name)
+        if path is not None:
+            root.relative(path)
+        elif isinstance(source.item, Readable) and not source.item.drawn:
+            # a series has hundreds of files in one folder
+            folders |= {os.path.dirname(name): None for name in getattr(source.item, "paths", ())}
+    for folder in folders:
+        root.relative(folder)
 
 
 def in_place(
@@ -102,9 +108,10 @@ def in_place(
         raise SourceUnsupportedError(
             name, expected="a file, for copy=False", got=type(item).__name__, hint="Pass copy=True."
         )
-    found = (
-        item.in_place(root.relative) if isinstance(item, Readable) else nifti_in_place(str(path), root, axis4)
-    )
+    if isinstance(item, Readable):
+        found = item.in_place(root.relative)
+    else:
+        found = nifti_in_place(str(path), root.relative, axis4, Storage(root.location))
     meta = replace(found.meta, kind=kind, labels=found.meta.labels if kind == "label" else ())
     refuse_float_labels(meta, found.dtype, name)
     if kind == "label" and labels:
@@ -115,12 +122,17 @@ def in_place(
     return found
 
 
-def nifti_in_place(path: str, root: SourceRoot, axis4: Axis4) -> InPlace:
-    """A NIfTI file, or a pair by either of its names; its labels are those of its own header."""
+def nifti_in_place(
+    path: str, relative: Callable[[str], str], axis4: Axis4, store: Storage | None = None
+) -> InPlace:
+    """A NIfTI file, or a pair by either of its names; its labels are those of its own header.
+
+    `relative` gives its path below the root of all sources, and `store` is that root, for a URL.
+    """
     names = pair_names(path)
-    first = _found(path, names[0] if names else (path,), root)
+    first = _found(path, names[0] if names else (path,), relative, store)
     geometry = peek_nifti(first.name, axis4=axis4, reader=lambda name: first.start)
-    image = first if names is None else _found(path, names[1], root)
+    image = first if names is None else _found(path, names[1], relative, store)
     packed = is_gzip(image.start)
     header = first.content(geometry.vox_offset if names is None else None)
     extras = {"nifti": header}
@@ -139,6 +151,18 @@ def nifti_in_place(path: str, root: SourceRoot, axis4: Axis4) -> InPlace:
     end = geometry.vox_offset + geometry.nbytes
     ranges = {"nifti_tail": (0, end, image.size - end)} if image.size > end else {}
     return InPlace(source, geometry.shape, geometry.dtype, _with(meta, (*extras, *ranges)), extras, ranges)
+
+
+def channel_in_place(found: InPlace, channel: int, meta: VolumeMeta) -> InPlace:
+    """One channel of a volume whose slowest axis they are, which `meta` is to be said of."""
+    shape, source = found.shape[1:], found.source
+    if isinstance(source, Whole):
+        source = replace(source, arguments={**source.arguments, "channel": channel})
+    else:
+        size = source.frame_bytes // found.shape[0]
+        places = (Run(0, source.place(0)[1] + channel * size),)
+        source = replace(source, shape=shape, dims=meta.dims, axes=source.axes[1:], places=places)
+    return InPlace(source, shape, found.dtype, meta, {})
 
 
 def _bare(members: tuple[Member, ...], geometry: NiftiGeometry) -> Frames:
@@ -197,16 +221,21 @@ def decode_nifti(
 
     Raises from the `SourceError` branch, also for arguments that nobody would have written.
     """
-    axis4, codes = arguments.get("axis4", "auto"), arguments.get("reorient")
-    if axis4 not in _AXIS4 or not isinstance(codes, str | None):
+    axis4, codes, channel = (arguments.get(name) for name in ("axis4", "reorient", "channel"))
+    if axis4 not in _AXIS4 or not isinstance(codes, str | None) or not isinstance(channel, int | None):
         raise SourceError(path, expected="arguments of a NIfTI file", got=repr(dict(arguments))[:200])
     image = read_nifti(path, axis4=axis4, reader=read)
     extras = {"nifti_lead": image.lead, "nifti_tail": image.tail}
-    if codes is None:
-        return image.voxels, extras
     loaded = Loaded(image.voxels, image.meta(), {}, image.digest)
-    turned = reoriented(loaded, OrientationConfig(reorient_on_load=True, canonical_target=codes))
-    return turned.voxels, extras
+    if channel is not None:
+        if image.dims[0] != "c" or not 0 <= channel < image.shape[0]:
+            raise SourceError(path, expected=f"channel {channel}", got=f"axes {image.dims} of {image.shape}")
+        meta = replace(loaded.meta, dims=image.dims[1:])
+        loaded = replace(loaded, voxels=np.ascontiguousarray(image.voxels[channel]), meta=meta)
+    if codes is not None:
+        turn = OrientationConfig(reorient_on_load=True, canonical_target=codes)
+        loaded = reoriented(loaded, turn)
+    return loaded.voxels, extras
 
 
 @dataclass(frozen=True)
@@ -244,11 +273,13 @@ class _Seen:
         return data
 
 
-def _found(name: str, candidates: tuple[str, ...], root: SourceRoot) -> _Seen:
+def _found(
+    name: str, candidates: tuple[str, ...], relative: Callable[[str], str], store: Storage | None
+) -> _Seen:
     """The first candidate that exists."""
     for candidate in candidates:
         try:
-            return _seen(candidate, root)
+            return _seen(candidate, relative(candidate), store)
         except FileNotFoundError:
             continue
     raise SourceNotFoundError(
@@ -257,14 +288,12 @@ def _found(name: str, candidates: tuple[str, ...], root: SourceRoot) -> _Seen:
     )  # fmt: skip
 
 
-def _seen(name: str, root: SourceRoot) -> _Seen:
-    relative = root.relative(name)
-    if is_url(name):
-        storage = Storage(root.location)
-        info = storage.info(relative)
+def _seen(name: str, relative: str, store: Storage | None) -> _Seen:
+    if store is not None and is_url(name):
+        info = store.info(relative)
 
         def fetch(size: int) -> bytes:
-            return storage.read_range(relative, 0, min(size, info.bytes))
+            return store.read_range(relative, 0, min(size, info.bytes))
 
         mtime = nanoseconds(info.mtime)
         return _Seen(name, relative, info.bytes, mtime, info.etag, fetch(PEEK_BYTES), fetch)

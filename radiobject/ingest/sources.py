@@ -41,6 +41,9 @@ _RUN = re.compile(r"(?:^|_)run-(\d+)(?:_|$)")
 class Readable:
     """A source that reads itself, such as the images of a DICOM series; safe to pickle."""
 
+    drawn = False
+    """Whether its voxels are in no file, but made when it is read: it is written also with copy=False."""
+
     @property
     def name(self) -> str:
         """What errors call it."""
