@@ -131,7 +131,7 @@ class Location:
         """
         if source_root is None:
             return self
-        same = self.child("").with_context(self.context)
+        same = self.child("")
         if not isinstance(source_root, Location):
             source_root = self.beside(os.fspath(source_root))
         same.sources = source_root

@@ -23,6 +23,7 @@ __all__ = [
     "backend_for",
     "backend_names",
     "backend_of_name",
+    "backend_of_volume",
     "get_backend",
     "joined_backend",
 ]
@@ -88,6 +89,15 @@ def joined_backend(held: str, new: str) -> str | None:
     if held == new:
         return held
     return IN_PLACE if IN_PLACE in (held, new) else None
+
+
+def backend_of_volume(collection: str, path: str) -> str:
+    """The backend that stores a volume of a collection on that backend: of volumes in place, its own.
+
+    >>> backend_of_volume("files", "a.ome.zarr"), backend_of_volume("files", "a.files")
+    ('zarr', 'files')
+    """
+    return (backend_of_name(path) or collection) if collection == IN_PLACE else collection
 
 
 def backend_of_name(name: str) -> str | None:
