@@ -60,7 +60,7 @@ def read_instance(path: str, first: int = FIRST, data: bytes | None = None) -> I
 
 
 def _read(header: Header, path: str, start: Start) -> Instance | Skip:
-    sop_class = header.text("SOPClassUID") or _media_class(header)
+    sop_class = header.text("SOPClassUID") or start.media_class
     image_type = header.words("ImageType")
     said: dict[str, Any] = {
         "path": path,
@@ -70,7 +70,7 @@ def _read(header: Header, path: str, start: Start) -> Instance | Skip:
         "sop_uid": header.text("SOPInstanceUID"),
         "study_date": header.text("StudyDate") + header.text("StudyTime"),
     }
-    if reason := _no_voxels(header, sop_class, image_type, start.rest):
+    if reason := _no_voxels(header, sop_class, image_type, start):
         label = "seg" if sop_class in SEG_CLASSES else "rtstruct" if sop_class in RTSTRUCT_CLASSES else ""
         return Skip(reason=reason, label=label, **said)
     pixels = _pixels(header, path, start)
@@ -115,7 +115,7 @@ def _nowhere(header: Header, said: dict[str, Any]) -> Skip:
     return Skip(reason=f"no position in space ({header.text('Modality') or 'no modality'})", **said)
 
 
-def _no_voxels(header: Header, sop_class: str, image_type: tuple[str, ...], rest: bytes) -> str:
+def _no_voxels(header: Header, sop_class: str, image_type: tuple[str, ...], start: Start) -> str:
     """Why an object is no part of a volume, "" for one that may be."""
     if not sop_class:
         raise SourceCorruptError(
@@ -125,7 +125,7 @@ def _no_voxels(header: Header, sop_class: str, image_type: tuple[str, ...], rest
     name = _name(sop_class)
     if sop_class in SEG_CLASSES or sop_class in RTSTRUCT_CLASSES or sop_class == _DOSE:
         return name
-    if rest[:4] not in _PIXELS and not _deflated(header):
+    if start.rest[:4] not in _PIXELS and not (start.syntax and UID(start.syntax).is_deflated):
         # pydicom takes the end of a file for the end of its header: an image that lost its pixels was cut
         if name.endswith("Image Storage") or "Rows" in header:
             raise SourceCorruptError(
@@ -153,12 +153,6 @@ _BIG = b"\x7f\xe0"
 """Their group in big endian."""
 
 
-def _media_class(header: Header) -> str:
-    """The class that the file meta names: a DICOMDIR has no other."""
-    meta = getattr(header.dataset, "file_meta", None)
-    return "" if meta is None else str(meta.get("MediaStorageSOPClassUID", ""))
-
-
 @lru_cache(1024)
 def _name(uid: str) -> str:
     """What the standard calls it, the UID itself where it does not."""
@@ -172,26 +166,18 @@ def _standard(syntax: str) -> UID | None:
     return None if found.is_private or not found.is_transfer_syntax else found
 
 
-def _syntax(header: Header, path: str) -> UID:
-    meta = getattr(header.dataset, "file_meta", None)
-    syntax = None if meta is None else meta.get("TransferSyntaxUID")
-    if syntax is None:
+def _syntax(header: Header, path: str, said: str) -> UID:
+    if not said:
         implicit, little = header.dataset.original_encoding
-        syntax = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else ExplicitVRBigEndian
-    found = _standard(str(syntax))
+        said = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else ExplicitVRBigEndian
+    found = _standard(said)
     if found is None:
-        raise SourceUnsupportedError(path, expected="a standard transfer syntax", got=str(syntax))
+        raise SourceUnsupportedError(path, expected="a standard transfer syntax", got=said)
     return found
 
 
-def _deflated(header: Header) -> bool:
-    meta = getattr(header.dataset, "file_meta", None)
-    syntax = None if meta is None else meta.get("TransferSyntaxUID")
-    return syntax is not None and UID(str(syntax)).is_deflated
-
-
 def _pixels(header: Header, path: str, start: Start) -> Pixels:
-    syntax, rest = _syntax(header, path), start.rest
+    syntax, rest = _syntax(header, path, start.syntax), start.rest
     sizes = {k: header.count(k) for k in ("Rows", "Columns", "BitsAllocated")}
     frames = header.number("NumberOfFrames")
     count = 1 if frames is None else int(frames)
