@@ -186,7 +186,8 @@ class CreatedStudy(StudyView):
         irregular
             "keep" stores volumes with missing or uneven slices, at their mean spacing, and says so in obs.
         obs_meta, options
-            Those of `from_niftis`.
+            Those of `from_niftis`. copy=False needs deidentify=False: files that stay where they lie keep the
+            names in their headers, and the study their paths. SEG and RTSTRUCT are written all the same.
 
         Raises `IngestError` for files and volumes that fail, unless errors="collect" leaves these out.
         """

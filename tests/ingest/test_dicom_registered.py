@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from radiobject import RadiObject, Volume, measure
-from radiobject.errors import ConfigError, IngestError, MissingObjectError, SourceChangedError
+from radiobject import RadiObject, Volume, measure, scan
+from radiobject.errors import (
+    ConfigError,
+    IngestError,
+    MetadataError,
+    MissingObjectError,
+    SourceChangedError,
+)
 
 from .dicom_series import enhanced, save, slices
 
@@ -111,7 +117,24 @@ def test_names_in_headers_and_paths_cannot_stay_in_place(tmp_path: Path) -> None
         assert "paths" in str(caught.value)
     with pytest.raises(ConfigError, match="deidentify=False"):
         RadiObject.from_images(tmp_path / "study", {"MR": str(folder)}, copy=False, progress=False)
+    with pytest.raises(ConfigError, match="deidentify=False"):
+        RadiObject.from_plan(tmp_path / "study", scan(folder, deid_key="00" * 32), copy=False, progress=False)
     assert not (tmp_path / "study").exists()
+
+
+def test_a_plan_without_pseudonyms_is_registered(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in", slices())
+    plan = scan(folder, deidentify=False)
+    radi = RadiObject.from_plan(tmp_path / "study", plan, copy=False, progress=False)
+    same_study(radi, RadiObject.from_plan(tmp_path / "ingested", plan, progress=False))
+    assert radi.MR.iloc[0].uri.endswith(".files")
+
+
+def test_series_do_not_join_pseudonyms_in_place(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in", slices())
+    radi = RadiObject.from_dicoms(tmp_path / "study", folder, deid_key="00" * 32, progress=False)
+    with pytest.raises(MetadataError, match="pseudonyms"):
+        radi.append(dicom_dirs=folder, copy=False, deidentify=False, on_conflict="replace", progress=False)
 
 
 def test_series_are_appended_in_place(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from radiobject.ingest.dicom.entries import entries_of
 from radiobject.ingest.dicom.finding import Findings, find
 from radiobject.ingest.dicom.rows import Row, named, table_of_rows
 from radiobject.ingest.dicom.series import Irregular
-from radiobject.ingest.held import held_series, refuse_other_key, sessions_hold
+from radiobject.ingest.held import held_series, refuse_names_in_place, refuse_other_key, sessions_hold
 from radiobject.ingest.outcome import noting
 
 __all__ = ["ingest_dicoms"]
@@ -63,12 +63,7 @@ def ingest_dicoms(
     copy=False images stay in their files; SEG and RTSTRUCT, which become voxels on the grid of their images,
     are written.
     """
-    if deidentify and not copy:
-        raise ConfigError(
-            "copy=False", expected="deidentify=False", got="deidentify=True (the default)",
-            hint="Names stand in the headers of files, which stay as they are, and in their paths, which the "
-            "study keeps. Pass deidentify=False where it may know them, else leave copy= out.",
-        )  # fmt: skip
+    refuse_names_in_place(deidentify=deidentify, copy=copy)
     if irregular not in ("error", "keep"):
         raise ConfigError("irregular=", expected="'error' or 'keep'", got=repr(irregular))
     deid = _deidentifier(deidentify, deid_key, deid_map, keep_phi)
