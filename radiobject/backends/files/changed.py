@@ -19,8 +19,9 @@ from radiobject.storage import Storage
 
 __all__ = ["SourceFiles", "State"]
 
-State = tuple[int, int, int, int]
-"""Device, inode, size in bytes, time of the last change in nanoseconds: of a local file, as it is now."""
+State = tuple[int, int, int, int, int]
+"""Of a local file, as it is now: device, inode, size in bytes, time of the last change of its content in
+nanoseconds, and of anything about it, which nobody can set back."""
 
 _AGAIN = 'Register it anew: append(..., on_conflict="update", copy=False).'
 
@@ -34,7 +35,7 @@ class SourceFiles:
 
     The size must be the recorded one, and the time of the last change; where only the time differs and the
     file was read whole when it was registered, its SHA-256 decides. Then the SHA-256 of its head. Of local
-    files this is asked again whenever the file's size, time or inode is another, and after each read.
+    files this is asked again whenever anything about the file is another, and after each read.
 
     Raises `MissingObjectError` for a file that is gone, `SourceChangedError` for another, `FormatError` for a
     link that leads out of the root.
@@ -164,7 +165,7 @@ class SourceFiles:
 
     def _hold(self, member: Member, state: State, descriptor: int) -> None:
         """Hold an open file against what was registered."""
-        size, changed = state[2:]
+        size, changed = state[2:4]
         if size != member.bytes:
             raise self.changed(member, f"{member.bytes:,} bytes", f"{size:,}")
         if member.mtime_ns not in (None, changed) and not _is(descriptor, member.sha256):
@@ -179,7 +180,7 @@ class SourceFiles:
         _sound[self.root.uri, member] = state
 
     def _unchanged(self, member: Member, before: State, now: State) -> None:
-        if now != before:
+        if now[:4] != before[:4]:
             raise self.changed(member, f"a file of {_time(before[3])}", "one that changed while it was read")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -191,7 +192,7 @@ class SourceFiles:
 
 def state_of(stat: os.stat_result) -> State:
     """What tells whether a file is another than before."""
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def nanoseconds(seconds: float) -> int | None:

@@ -19,7 +19,7 @@ from radiobject.backends.files.bits import keep_bits
 from radiobject.backends.files.changed import SourceFiles, State, state_of
 from radiobject.backends.files.source import Frames, Member, Whole
 from radiobject.config import current
-from radiobject.errors import CorruptObjectError, SourceChangedError, SourceError
+from radiobject.errors import CorruptObjectError, RadiObjectError, SourceChangedError, SourceError
 from radiobject.failures import mapped
 from radiobject.geometry.box import Box
 
@@ -226,18 +226,25 @@ def decode(files: SourceFiles, source: Whole, where: str) -> Decoded:
     `CorruptObjectError` for a file that is the registered one and cannot be decoded.
     """
     members = {member.path: member for member in source.members}
+    failed: list[RadiObjectError] = []
 
     def read(name: str) -> bytes:
         if name not in members:
             raise FileNotFoundError(name)  # a decoder asks for each name that the half of a pair may have
-        return files.read(members[name])
+        try:
+            return files.read(members[name])
+        except RadiObjectError as error:
+            failed.append(error)
+            raise
 
     try:
         return _DECODERS[source.reader](source, read)
     except SourceError as error:
-        raise CorruptObjectError(
-            where, expected="source files that can be decoded", got=str(error)
-        ) from error
+        wrong = error
+    if failed:
+        # a decoder makes its own error of a file that it cannot have; what is wrong with it says ours
+        raise failed[0]
+    raise CorruptObjectError(where, expected="files that can be decoded", got=str(wrong)) from wrong
 
 
 def _nifti(source: Whole, read: Callable[[str], bytes]) -> Decoded:
