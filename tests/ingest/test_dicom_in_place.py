@@ -6,12 +6,15 @@ import itertools
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -273,6 +276,38 @@ def test_more_disorder_than_a_document_may_say_is_refused(tmp_path: Path) -> Non
     (volume,) = volumes(save(tmp_path, [made]))
     with pytest.raises(SourceUnsupportedError, match="copy=True"):
         source(volume, tmp_path)
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    folder = os.path.join(os.fsencode(tmp_path), b"\xff")
+    try:
+        os.mkdir(folder)
+    except OSError:
+        pytest.skip("a file system that takes UTF-8 only")
+    save(Path(os.fsdecode(folder)), slices(count=3))
+    (volume,) = volumes(tmp_path)
+    with pytest.raises(SourceUnsupportedError, match="UTF-8"):
+        in_place(volume, tmp_path)
+
+
+SHUFFLED = st.permutations(range(9))
+
+
+@settings(max_examples=25)
+@given(places=SHUFFLED, times=st.sampled_from([1, 3]), scaled=st.booleans(), bits=st.sampled_from([12, 16]))
+def test_frames_in_any_order_are_found(places: list[int], times: int, scaled: bool, bits: int) -> None:
+    """One file, the frames of which lie in any order of positions, and of times at each."""
+
+    def position(n: int) -> tuple[float, float, float]:
+        return 0, 0, 2.0 * (places[n] // times)
+
+    made = enhanced(
+        9, rows=3, columns=2, position=position, slope=(lambda n: n + 1.0) if scaled else None,
+        BitsStored=bits, HighBit=bits - 1,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        found = one(save(Path(folder), [made]))
+    assert isinstance(found, Whole) == scaled
 
 
 # What is read.

@@ -36,7 +36,8 @@ def in_place(
     numbers of one kind and one scaling. Compressed ones, mosaics and images with scalings of their own are
     not.
 
-    Raises `SourceUnsupportedError` for more disorder in files to be decoded than can be written down.
+    Raises `SourceUnsupportedError` for more disorder in files to be decoded than can be written down, and for
+    names of files that are no UTF-8.
     """
     flat = [member for row in images for member in row]
     numbers = {path: number for number, path in enumerate(dict.fromkeys(m.instance.path for m in flat))}
@@ -71,6 +72,14 @@ def _members(
     flat: Iterable[dicom.Member], numbers: Mapping[str, int], relative: Callable[[str], str]
 ) -> Iterator[Member]:
     """Each file once, in the order of their numbers."""
+    try:
+        "\0".join(numbers).encode()
+    except UnicodeEncodeError as error:
+        raise SourceUnsupportedError(
+            ascii(error.object[max(error.start - 40, 0) : error.end + 40]),
+            expected="names of files in UTF-8, for copy=False", got="other bytes",
+            hint="Rename them, or ingest with copy=True.",
+        ) from error  # fmt: skip
     states = {m.instance.path: m.instance.state for m in flat}
     folders: dict[str, str] = {}
     for path in numbers:
