@@ -246,6 +246,7 @@ def test_times_and_order_of_decoded_frames_are_kept(tmp_path: Path) -> None:
         {"images": [[0, 0, 0, 1, 2]]},
         {"images": [[0, 0, 1]]},
         {"images": 5},
+        {"images": []},
         {"times": 2},
         {"times": 0},
         {"times": True},
@@ -259,6 +260,14 @@ def test_other_arguments_of_the_decoder_are_refused(tmp_path: Path, wrong: dict[
     good = {"times": 1, "scaled": False, "images": [[0, 0, 1, 0, 5]]}
     with pytest.raises(FormatError, match="which image is where"):
         decode_dicom(names, {**good, **wrong}, lambda name: (folder / name).read_bytes())
+
+
+@pytest.mark.parametrize("other", [{"rows": 10}, {"stored": "<i2"}], ids=str)
+def test_images_of_several_kinds_are_refused_by_the_decoder(tmp_path: Path, other: dict[str, Any]) -> None:
+    folder = save(tmp_path, [*slices(count=1), *slices(count=1, **other)])
+    good = {"times": 1, "scaled": False, "images": [[0, 0, 1, 0, 2]]}
+    with pytest.raises(FormatError, match="one size and type"):
+        decode_dicom(["1.dcm", "2.dcm"], good, lambda name: (folder / name).read_bytes())
 
 
 def test_a_file_that_is_no_image_is_refused_by_the_decoder(tmp_path: Path) -> None:

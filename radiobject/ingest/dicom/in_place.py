@@ -17,6 +17,7 @@ from radiobject.backends.files.source import Bits, Frames, Member, Run, Source, 
 from radiobject.errors import FormatError, SourceCorruptError, SourceUnsupportedError
 from radiobject.format.meta import VolumeMeta
 from radiobject.ingest.dicom import frames as dicom
+from radiobject.ingest.dicom.pixels import dtype_of
 from radiobject.ingest.dicom.reading import read_instance
 from radiobject.ingest.dicom.stacking import Images, common_scaling, shape_of, stacked, stored_dtype
 from radiobject.writing.in_place import InPlace
@@ -151,6 +152,8 @@ def decode_dicom(
         times, scaled = arguments["times"], arguments["scaled"]
         if type(scaled) is not bool or type(times) is not int or times < 1 or len(images) % times:
             raise ValueError(f"{len(images)} images in {times!r:.60} times, scaled: {scaled!r:.60}")
+        if len(kinds := {(shape_of([[m]]), dtype_of(m.instance.pixels)) for m in images}) != 1:
+            raise ValueError(f"images of one size and type were expected, not of {kinds or 'none'}")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(
             paths[0], expected="which image is where in a volume", got=f"{type(error).__name__}: {error}"
