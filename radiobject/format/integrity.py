@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from radiobject.backends import get_backend
 from radiobject.backends.base import StoredObject
+from radiobject.backends.files.volume import FilesHandle
 from radiobject.errors import (
     CapabilityError,
     ConfigError,
@@ -42,7 +43,6 @@ from radiobject.storage import Storage, check_key
 __all__ = ["Level", "Problem", "Report", "validate"]
 
 Level = Literal["quick", "standard", "full"]
-_LEVELS = ("quick", "standard", "full")
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,11 @@ def validate(snapshot: Snapshot, level: Level = "quick", *, strict: bool = False
 
     quick: the chain of commits, and every object there with its recorded size. standard: also the SHA-256 of
     tables, ids, foreign keys, counts, and the checksums of all metadata documents. full: also the checksum
-    of every voxel object, which no decoding can be wrong past, and rows against the arrays that they speak
-    of. `strict=True` raises `IntegrityError`.
+    of every voxel object, which no decoding can be wrong past, rows against the arrays that they speak of,
+    and source files against what was registered. `strict=True` raises `IntegrityError`.
     """
-    if level not in _LEVELS:
-        raise ConfigError("validate(level=)", expected=f"one of {', '.join(_LEVELS)}", got=repr(level))
+    if level not in get_args(Level):
+        raise ConfigError("validate(level=)", expected="quick, standard or full", got=repr(level))
     storage = snapshot.storage
     report = Report(storage.location.uri, snapshot.version, level)
     chain = _check_chain(storage, snapshot, report)
@@ -346,6 +346,11 @@ def _check_rows(snapshot: Snapshot, entry: CollectionEntry, report: Report) -> N
         stated = (row.get("dim_x"), row.get("dim_y"), row.get("dim_z")), row.get("dtype")
         if stated != (shape, str(held.spec.dtype)):
             return f"its row says {stated}, the volume {shape} of {held.spec.dtype}"
+        try:
+            if isinstance(told, FilesHandle):
+                told.check_source()
+        except (IntegrityError, FormatError) as error:
+            return str(error)
         return None
 
     with ThreadPoolExecutor(8) as pool:

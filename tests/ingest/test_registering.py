@@ -336,6 +336,23 @@ def test_a_file_that_is_another_is_an_error_and_never_other_voxels(
     assert radi.collection(name).iloc[0][0, 0, 0] is not None
 
 
+def test_validate_looks_at_the_sources_when_it_looks_at_everything(radi: RadiObject, files: Path) -> None:
+    _rewritten(files / "sub-02_seg.nii.gz")
+    (files / "sub-01_T1w.nii").unlink()
+    assert radi.validate("standard").ok
+    problems = radi.validate("full").problems
+    assert {(p.kind, p.where) for p in problems} == {("row", "seg/sub-02_seg"), ("row", "T1w/sub-01_T1w")}
+    assert "last changed" in str(problems)
+    assert "nothing there" in str(problems)
+
+
+def test_a_purge_leaves_files_that_are_not_the_studys(radi: RadiObject, files: Path) -> None:
+    radi.purge("sub-01", "withdrew consent")
+    assert (files / "sub-01_T1w.nii").exists()
+    assert not [p for p in (files / "study").rglob("*") if p.is_file() and b"sub-01" in p.read_bytes()]
+    assert radi.validate("full").ok
+
+
 def test_a_file_that_is_cut_while_it_is_read_is_seen(radi: RadiObject, files: Path, monkeypatch: Any) -> None:
     from radiobject.backends.files import reading
 

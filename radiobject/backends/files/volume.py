@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import google_crc32c
@@ -14,8 +16,8 @@ from radiobject.backends.base import MAX_DOCUMENT, ArraySpec, Level
 from radiobject.backends.files.changed import SourceFiles
 from radiobject.backends.files.decoded import kept
 from radiobject.backends.files.manifest import MANIFEST, Description, Manifest, hint_of, parse_hint
-from radiobject.backends.files.reading import Decoded, bare_array, read_frames
-from radiobject.backends.files.source import Source, Whole
+from radiobject.backends.files.reading import Decoded, bare_array, decode, read_frames
+from radiobject.backends.files.source import Member, Source, Whole
 from radiobject.errors import CapabilityError, CorruptObjectError, MissingObjectError, SourceChangedError
 from radiobject.geometry.box import Box
 from radiobject.storage import Storage
@@ -113,6 +115,38 @@ class FilesHandle:
         found = bare_array(self._files, source)
         return read_frames(self._files, source, self.spec.box) if found is None else found
 
+    def check_source(self) -> None:
+        """Hold every source file against what was registered, and the row's hint against the volume.
+
+        Reads heads of files, no voxels. Raises from the `IntegrityError` branch, or `FormatError`.
+        """
+        self._known()
+        for member in self._said.source.members:
+            if not self._files.is_local:
+                self._files.require(member)
+                continue
+            with self._files.standing(member):
+                pass
+
+    def fetch(self, extras: Iterable[str], *, hashed: bool = False) -> Decoded:
+        """All voxels and those extras, read anew and kept nowhere: for whoever stores them elsewhere.
+
+        `hashed` asks for the digest of voxels that lie bare, too; their files are then read once, as a whole.
+        """
+        source, digest, beside = self._said.source, None, Decoded(np.empty(0), {})
+        if isinstance(source, Whole):
+            beside = self._fitting(decode(self._files, source, self.uri))
+            voxels, digest = beside.voxels, beside.digest
+        elif hashed:
+            first, *header = (self._files.read(member) for member in source.members)
+            content = hashlib.sha256(self.extra("nifti") if header and "nifti" in self._said.extras else b"")
+            content.update(first)
+            voxels, digest = read_frames(_Held(first), source, self.spec.box), content.hexdigest()
+        else:
+            voxels = read_frames(self._files, source, self.spec.box)
+        found = {name: beside.extras[name] if name in beside.extras else self.extra(name) for name in extras}
+        return Decoded(voxels, found, digest)
+
     def _object(self, name: str) -> bytes:
         size, crc = self._said.extras[name]
         key = f"{self._path}/extras/{name}"
@@ -127,7 +161,10 @@ class FilesHandle:
         return data
 
     def _decoded(self, source: Whole) -> Decoded:
-        found, spec = kept.get(self._files, source, self.uri), self.spec
+        return self._fitting(kept.get(self._files, source, self.uri))
+
+    def _fitting(self, found: Decoded) -> Decoded:
+        spec, source = self.spec, self._said.source
         if (found.voxels.shape, found.voxels.dtype) != (spec.shape, spec.dtype):
             raise SourceChangedError(
                 f"{self._files.root.uri}/{source.members[0].path}",
@@ -151,6 +188,23 @@ class FilesHandle:
 
     def __repr__(self) -> str:
         return f"FilesHandle({self.uri!r})"
+
+
+class _Held(SourceFiles):
+    """The first file of a volume, which was read as a whole and is the registered one."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+
+    @property
+    def is_local(self) -> bool:
+        return False
+
+    def require(self, member: Member) -> None:
+        pass
+
+    def read_range(self, member: Member, start: int, stop: int) -> Any:
+        return self._data[start:stop]
 
 
 def _reopen(storage: Storage, files: SourceFiles, path: str, hint: str) -> FilesHandle:
