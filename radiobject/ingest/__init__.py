@@ -233,7 +233,19 @@ def _check_obs(
 
 def _root_of(source_root: str | os.PathLike[str] | None, base: Snapshot | None) -> Any:
     """The root of source files: the caller's, else the one that the study was opened with."""
-    return base.storage.location.sources if source_root is None and base is not None else source_root
+    if base is None:
+        return source_root
+    place = base.storage.location
+    if source_root is None:
+        return place.sources
+    given = place.with_sources(source_root).source_root.uri
+    registered = any(entry.backend == IN_PLACE for entry in base.commit.collections)
+    if registered and given != place.source_root.uri:
+        raise ConfigError(
+            "source_root=", expected=f"{place.source_root.uri}, which files of the study are below",
+            got=given, hint="Open the study with the source_root= that all of its files are below.",
+        )  # fmt: skip
+    return source_root
 
 
 def _path_of(base: Snapshot | None, collection: str) -> str:

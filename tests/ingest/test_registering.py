@@ -115,7 +115,7 @@ def test_registering_reads_headers_and_writes_no_voxels(files: Path) -> None:
     assert written < 100_000 < large.nbytes
     with measure() as m:
         assert radi.a.iloc[0][:4, :4, :4].shape == (4, 4, 4)
-    assert m["bytes_used"] == 128
+    assert m["bytes_used"] == m["bytes_read"] == 128
 
 
 def test_no_path_of_this_machine_is_in_the_study(radi: RadiObject, files: Path) -> None:
@@ -227,6 +227,18 @@ def test_a_study_elsewhere_is_told_where_its_sources_are(radi: RadiObject, files
         again = pickle.loads(pickle.dumps(opened.iloc[:1]))
         np.testing.assert_array_equal(again.iloc[0].to_numpy(raw=True), RAMP)
         np.testing.assert_array_equal(Volume(str(volume.uri), source_root=files).to_numpy(raw=True), RAMP + 1)
+
+
+def test_all_files_of_a_study_are_below_one_root(radi: RadiObject, files: Path) -> None:
+    shutil.move(files / "study", files / "away" / "study")
+    opened = RadiObject(files / "away" / "study", source_root=files)
+    more = {"T1w": [(files / "sub-01_T1w.nii", "sub-01", "more")]}
+    opened.append(more, copy=False)
+    np.testing.assert_array_equal(opened.T1w.loc["more"].to_numpy(raw=True), RAMP)
+    with pytest.raises(ConfigError, match="source_root"):
+        opened.append(
+            {"T1w": [(files / "sub-02_T1w.nii", "sub-02", "b")]}, copy=False, source_root=files.parent
+        )
 
 
 def test_a_volume_opens_by_its_own_url(radi: RadiObject) -> None:

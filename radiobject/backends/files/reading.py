@@ -36,10 +36,12 @@ _MAPPED = 128
 
 
 class Decoded(NamedTuple):
-    """What a decoder gives: voxels in disk order, and bytes that belong beside them."""
+    """What a decoder gives: voxels in disk order, bytes that belong beside them, and, of NIfTI, the SHA-256
+    (hex) of the uncompressed content."""
 
     voxels: Array
     extras: Mapping[str, bytes]
+    digest: str | None = None
 
 
 def read_frames(files: SourceFiles, source: Frames, box: Box) -> Array:
@@ -61,10 +63,11 @@ def read_frames(files: SourceFiles, source: Frames, box: Box) -> Array:
     ]
     if not files.is_local:
         _fill_remote(files, source, frames, part)
-    elif len(source.members) == source.n_frames == 1 and part.reach > 2 * part.nbytes:
+    elif source.n_frames == 1 and part.reach > 2 * part.nbytes:
         ((member, offset, into),) = frames
         with files.standing(source.members[member]) as state:
             into[...] = part.crop(_mapped(files.path(source.members[member]), state)[offset:])
+        measuring.add("bytes_read", part.nbytes)
     else:
         for number, blocks in _by_member(frames):
             _fill_local(files, source.members[number], blocks, part)
@@ -250,8 +253,7 @@ def decode(files: SourceFiles, source: Whole, where: str) -> Decoded:
 def _nifti(source: Whole, read: Callable[[str], bytes]) -> Decoded:
     from radiobject.ingest.registering import decode_nifti
 
-    voxels, extras = decode_nifti(source.members[0].path, source.arguments, read)
-    return Decoded(voxels, extras)
+    return Decoded(*decode_nifti(source.members[0].path, source.arguments, read))
 
 
 def _dicom(source: Whole, read: Callable[[str], bytes]) -> Decoded:
