@@ -9,7 +9,7 @@ from typing import Any
 from radiobject.config import OrientationConfig
 from radiobject.errors import RadiObjectError, SourceError
 from radiobject.format.meta import Kind, Label
-from radiobject.ingest.files import Reader
+from radiobject.ingest.files import PEEK_BYTES, Reader
 from radiobject.ingest.nifti import read_nifti, says_labels
 from radiobject.ingest.sources import Readable, is_url, path_of
 from radiobject.location import Location
@@ -62,20 +62,25 @@ def is_labels(item: Any, near: Location | None) -> bool:
     if isinstance(item, Readable):
         return False
     path = path_of(item)
+    if path is None:
+        return False
     try:
-        return path is not None and says_labels(path.removeprefix("file://"), reader=_reader(path, near))
+        return says_labels(path.removeprefix("file://"), reader=_reader(path, near, PEEK_BYTES))
     except RadiObjectError:
         return False  # the ingest itself will say what is wrong with it
 
 
-def _reader(path: str, near: Location | None) -> Reader | None:
-    """Fetches the files of a URL; None for a path, which needs none."""
+def _reader(path: str, near: Location | None, at_most: int | None = None) -> Reader | None:
+    """Fetches the files of a URL, or their first bytes; None for a path, which needs none."""
     if not is_url(path):
         return None
 
     def read(url: str) -> bytes:
         folder, _, key = url.rpartition("/")
-        return Storage(near.beside(folder) if near else Location(folder)).read(key)
+        storage = Storage(near.beside(folder) if near else Location(folder))
+        if at_most is None:
+            return storage.read(key)
+        return storage.read_range(key, 0, min(at_most, storage.info(key).bytes))
 
     return read
 
