@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,13 @@ def test_partners_and_statistics_by_label_are_those_of_the_ingested_study(both: 
     assert here.pairs("T1w", "seg").map(str).equals(there.pairs("T1w", "seg").map(str))
     tables = [radi.T1w.stats_by(radi.seg) for radi in both]
     assert tables[0].map(str).equals(tables[1].map(str))
+
+
+def test_xarray_opens_it_by_its_uri(both: Any, files: Path) -> None:
+    xr = pytest.importorskip("xarray")
+    shutil.move(files / "study", files / "away" / "study")
+    ds = xr.open_dataset(files / "away" / "study", engine="radiobject", collection="T1w", source_root=files)
+    np.testing.assert_array_equal(ds["T1w"][1, 3:9, 2], both[1].T1w.iloc[1][3:9, 2])
 
 
 def test_xarray_and_dask_read_when_they_are_asked(both: Any) -> None:
