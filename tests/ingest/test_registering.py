@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from radiobject import RadiObject, Volume, VolumeCollection, measure
-from radiobject.backends.files import changed
+from radiobject.backends.files import changed, reading
 from radiobject.errors import (
     ConfigError,
     CorruptObjectError,
@@ -318,11 +318,17 @@ def _header(path: Path) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
+def _longer(path: Path) -> None:
+    stat = path.stat()
+    path.write_bytes(path.read_bytes() + b"0")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
 CHANGES: dict[str, Callable[[Path], Any]] = {
     "gone": Path.unlink,
     "truncated": lambda path: os.truncate(path, 500),
     "emptied": lambda path: os.truncate(path, 0),
-    "longer": lambda path: path.write_bytes(path.read_bytes() + b"0"),
+    "longer, same time": _longer,
     "rewritten": _rewritten,
     "replaced": _replaced,
     "touched": later,
@@ -366,18 +372,33 @@ def test_a_purge_leaves_files_that_are_not_the_studys(radi: RadiObject, files: P
     assert radi.validate("full").ok
 
 
-def test_a_file_that_is_cut_while_it_is_read_is_seen(radi: RadiObject, files: Path, monkeypatch: Any) -> None:
-    from radiobject.backends.files import reading
+@pytest.mark.parametrize("change", [lambda path: os.truncate(path, 400), _rewritten])
+def test_a_file_that_changes_while_it_is_read_is_seen(
+    radi: RadiObject, files: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], Any]
+) -> None:
+    real = reading._read_into
 
-    real, path = reading._read_into, files / "sub-01_T1w.nii"
-
-    def cutting(descriptor: int, buffer: Any, at: int) -> bool:
-        os.truncate(path, 400)
+    def changing(descriptor: int, buffer: Any, at: int) -> bool:
+        change(files / "sub-01_T1w.nii")
         return real(descriptor, buffer, at)
 
-    monkeypatch.setattr(reading, "_read_into", cutting)
+    monkeypatch.setattr(reading, "_read_into", changing)
     with pytest.raises(SourceChangedError, match="sub-01"):
         radi.T1w.iloc[0][...]
+
+
+def test_a_mapped_file_that_changes_while_it_is_read_is_seen(
+    radi: RadiObject, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = reading._Part.crop
+
+    def changing(part: Any, block: Any) -> Any:
+        _rewritten(files / "sub-01_T1w.nii")
+        return real(part, block)
+
+    monkeypatch.setattr(reading._Part, "crop", changing)
+    with pytest.raises(SourceChangedError, match="sub-01"):
+        radi.T1w.iloc[0][2:4, 3:5, 1:3]
 
 
 def test_a_file_whose_content_is_known_may_be_touched(radi: RadiObject, files: Path, tmp_path: Path) -> None:
