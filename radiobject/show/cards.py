@@ -106,6 +106,9 @@ def _table(facts: Mapping[str, str]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
+_ABSENT = "width: 96px; line-height: 96px; text-align: center; color: gray"
+
+
 def _sheet(ids: Iterable[str], jpegs: Mapping[str, bytes]) -> str:
     """Thumbnails with their ids below; a volume without one, whose voxels nobody has read, says so."""
     style = "display: inline-block; margin: 0 4px 4px 0; font-size: 11px; vertical-align: top"
@@ -114,7 +117,7 @@ def _sheet(ids: Iterable[str], jpegs: Mapping[str, bytes]) -> str:
         name, jpeg = escape(obs_id), jpegs.get(obs_id)
         size = "height: 96px; background: black; display: block"
         if jpeg is None:
-            image = f'<div style="{size}; width: 96px; color: gray">not read yet</div>'
+            image = f'<div style="{size}; {_ABSENT}">not read yet</div>'
         else:
             source = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
             image = f'<img alt="{name}" src="{source}" style="{size}">'
