@@ -40,7 +40,7 @@ STOREYS = [
         "model.doors", "model.volume",
         "model.study", "model.names", "model.provenance", "model.pieces", "model.stages", "model.staging",
         "model.joined", "model.partners", "model.volume_copy", "model.copying",
-        "model.execution", "model.foreground", "model.naming", "model.made_rows", "model.deriving",
+        "model.execution", "model.foreground", "model.materialize", "model.naming", "model.made_rows", "model.deriving",
         "model.collection_view", "model.moments", "model.label_statistics",
         "model.query", "model.eager", "model.collection",
         "model.adding", "model.removal", "model.view", "model.study_query", "model.history", "model.creating",

@@ -37,7 +37,14 @@ from radiobject.format.rows import (
 )
 from radiobject.format.schema import KEYS, OBS_SCHEMA, SUBJECT_SCHEMA
 from radiobject.format.tables import Part, Table, write_part
-from radiobject.format.volume_ids import free_path, ids_of, refuse_duplicates, taken, uniform_shape
+from radiobject.format.volume_ids import (
+    backend_left,
+    free_path,
+    ids_of,
+    refuse_duplicates,
+    taken,
+    uniform_shape,
+)
 from radiobject.storage import Storage
 
 __all__ = ["CollectionEdit", "Edit"]
@@ -306,6 +313,8 @@ class Edit:
             else:
                 tables.pop(name, None)
         whole = Table(storage, f"{label}/obs", tables["obs"], OBS_SCHEMA)
+        if edit.updated is not None and "_path" in edit.updated.schema.names:
+            entry = dataclasses.replace(entry, backend=backend_left(entry, whole))
         other = whole if edit.removed or edit.replaced else None
         shape = uniform_shape(entry, edit.added.get("obs"), other)
         return dataclasses.replace(entry, tables=tables, shape=shape)

@@ -216,8 +216,9 @@ def _arguments(source: Frames | Whole) -> dict[str, Any] | None:
 
 def decode_nifti(
     path: str, arguments: Mapping[str, Any], read: Callable[[str], bytes]
-) -> tuple[npt.NDArray[Any], dict[str, bytes]]:
-    """Voxels in disk order, and what lies beside them, of a file that was registered; `read` gives its bytes.
+) -> tuple[npt.NDArray[Any], dict[str, bytes], str]:
+    """Voxels in disk order, what lies beside them, and the digest, of a file that was registered; `read`
+    gives its bytes.
 
     Raises from the `SourceError` branch, also for arguments that nobody would have written.
     """
@@ -235,7 +236,7 @@ def decode_nifti(
     if codes is not None:
         turn = OrientationConfig(reorient_on_load=True, canonical_target=codes)
         loaded = reoriented(loaded, turn)
-    return loaded.voxels, extras
+    return loaded.voxels, extras, image.digest
 
 
 @dataclass(frozen=True)
