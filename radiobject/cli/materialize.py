@@ -51,13 +51,14 @@ def materialize(
 ) -> None:
     """Store the voxels of volumes that were registered where they lie (ingest --no-copy).
 
-    Ids, tables and what reads return stay as they are; statistics and thumbnails are filled in. Others may
-    go on reading and writing. A run that was killed, or stopped with Ctrl-C, loses nothing that was
-    committed: the same command goes on from there. Source files are only read.
+    Ids, tables and what reads return stay; statistics and thumbnails are filled in.
+    Others may go on reading and writing. A run that was stopped with Ctrl-C, or killed,
+    loses nothing that was committed: the same command goes on from there.
 
     \b
         radiobject materialize /archive/study
-        radiobject materialize s3://bucket/study --source-root s3://bucket/raw --collection CT --workers 8
+        radiobject materialize /archive/study --collection CT --workers 8
+        radiobject materialize studies/clinic --source-root /archive --errors collect
     """
     radi = open_study(uri, None, storage_option, source_root)
     before, ledger = radi.version, len(radi.ledger)
