@@ -19,7 +19,7 @@ from radiobject.backends.files.changed import SourceFiles
 from radiobject.backends.files.manifest import parse_hint
 from radiobject.backends.files.volume import FilesHandle
 from radiobject.config import current
-from radiobject.errors import ConfigError, ConflictError, RadiObjectError
+from radiobject.errors import ConfigError, ConflictError, RadiObjectError, UnknownIdError
 from radiobject.executor import announce, progress_bar, run
 from radiobject.format.catalog import Catalog, Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
@@ -75,7 +75,13 @@ def materialized(
     if backend == IN_PLACE:
         raise ConfigError("backend=", expected="one that stores voxels", got=repr(backend))
     names = [collections] if isinstance(collections, str) else collections
-    work = _Run(study, study.names if names is None else list(names), how, commit_every, backend, message)
+    chosen = study.names if names is None else tuple(dict.fromkeys(names))
+    if unknown := [name for name in chosen if name not in study.names]:
+        raise UnknownIdError(
+            f"materialize({unknown[0]!r})", expected=f"collections, some of {list(study.names)}",
+            hint="radi.write(uri) copies the study to another place.",
+        )  # fmt: skip
+    work = _Run(study, chosen, how, commit_every, backend, message)
     if work.todo:
         work.execute(resume=resume)
     return work.study

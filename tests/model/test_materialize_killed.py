@@ -27,7 +27,7 @@ LEAST = 30
 # One process that forks a child for every run and kills it: starting Python anew would take longer. It never
 # opens an engine itself.
 KILLER = """
-import json, os, signal, sys, time, traceback
+import json, os, select, signal, sys, time, traceback
 from radiobject import RadiObject
 import radiobject.backends.files, radiobject.ingest.registering, tensorstore
 
@@ -45,13 +45,11 @@ for line in sys.stdin:
         finally:
             sys.stderr.flush()
             os._exit(code)
-    status = None
-    while status is None and (seconds is None or time.monotonic() - begun < seconds):
-        pid, found = os.waitpid(child, os.WNOHANG if seconds is not None else 0)
-        status = found if pid else None
-    if status is None:
+    ended = os.pidfd_open(child)
+    if not select.select([ended], [], [], seconds)[0]:
         os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+    os.close(ended)
+    _, status = os.waitpid(child, 0)
     print(json.dumps([os.waitstatus_to_exitcode(status), time.monotonic() - begun]), flush=True)
 """
 
