@@ -9,7 +9,10 @@ from radiobject.format.changes import Edit
 from radiobject.format.commit import Change, Commit
 from radiobject.format.tables import Part
 
-__all__ = ["check_conflict"]
+__all__ = ["MATERIALIZE", "check_conflict"]
+
+MATERIALIZE = "materialize"
+"""The operation of commits that store volumes at another place, and change nothing else of them."""
 
 
 def check_conflict(
@@ -33,6 +36,8 @@ def check_conflict(
                 hint="Open the study again and restore from there.",
             )
         both = mine.volumes & change.volumes
+        if commit.operation == MATERIALIZE and _sets_columns(edit):
+            both -= change.volumes_replaced
         both |= edit.reads & (change.volumes_removed | change.volumes_replaced)
         subjects = mine.subjects & change.subjects
         # two writers may add the same subject; whether with equal values is seen when the edit is applied
@@ -55,6 +60,19 @@ def check_conflict(
                     f" ({commit.operation}, {commit.created})",
                     hint="Open the study again, look at that version, and repeat what still applies.",
                 )
+
+
+def _sets_columns(edit: Edit) -> bool:
+    """Whether all that it does to volumes is to set columns that say nothing of where they are stored."""
+    return (
+        not edit.removed_collections
+        and not edit.removed_subjects
+        and all(
+            not (one.added or one.replaced or one.removed)
+            and not (one.updated is not None and any(n.startswith("_") for n in one.updated.schema.names))
+            for one in edit.collections.values()
+        )
+    )
 
 
 def _base_name(name: str, before: Commit, base: Commit) -> str:

@@ -26,6 +26,7 @@ from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.journal import running
 from radiobject.format.layout import to_python
 from radiobject.format.meta import require_dims, row_meta
+from radiobject.format.rebase import MATERIALIZE
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction
 from radiobject.geometry.affine import Affine
@@ -215,8 +216,8 @@ class _Run:
         return self.converted + len(self.rows) + self.failed + self.passed
 
     def _begin(self) -> None:
-        self.transaction = Transaction(self.storage, self.study.snapshot, "materialize", self.message)
-        self.transaction.journal.begin("materialize", self.plan)
+        self.transaction = Transaction(self.storage, self.study.snapshot, MATERIALIZE, self.message)
+        self.transaction.journal.begin(MATERIALIZE, self.plan)
         self.finished = FinishedRows(self.transaction.journal)
 
     def _forget(self) -> None:
@@ -244,7 +245,10 @@ class _Run:
             found = {row["obs_id"]: row for row in self._still(group)}
             self.passed += len(group) - len(found)
             for row in found.values():
-                job = _Job(self.todo[row["obs_id"]][0], *(row[name] for name in _WANTED[:-1]), row["affine"])
+                job = _Job(
+                    self.todo[row["obs_id"]][0], row["obs_subject_id"], row["obs_id"], row["_path"],
+                    row["_hint"], row["_volume"], tuple(row["affine"]),
+                )  # fmt: skip
                 given[number] = job
                 number += 1
                 yield job
@@ -305,7 +309,7 @@ class _Run:
                 break
             self.transaction.base = self.study.snapshot
             try:
-                self.study = self.study.after(self.transaction.commit(edit))
+                self.study = self.study.after(self.transaction.commit(edit, *self._reparented()))
                 break
             except ConflictError:
                 if attempt == _RACES - 1:
@@ -355,6 +359,24 @@ class _Run:
         if lines:
             edit.ledger = pa.Table.from_pylist(lines, schema=LEDGER_SCHEMA)
         return edit
+
+    def _reparented(self) -> Iterator[Edit]:
+        """What was made of these volumes names their new places: it was made of the same voxels."""
+        moved = {self.todo[obs_id][1]: row["_path"] for obs_id, row in self.rows.items()}
+        edit = Edit()
+        for entry in self.study.snapshot.commit.collections:
+            table = self.study.obs(entry.name)
+            if "_parent" not in table.schema.names:
+                continue
+            rows = table.read(["obs_id", "_parent"])
+            rows = rows.filter(pc.is_in(rows["_parent"], value_set=pa.array(list(moved), pa.string())))
+            if rows.num_rows:
+                parents = pa.array([moved[path] for path in rows["_parent"].to_pylist()], pa.string())
+                edit.collections[entry.name] = CollectionEdit(
+                    kind=entry.kind, backend=entry.backend, updated=rows.set_column(1, "_parent", parents)
+                )
+        if edit.collections:
+            yield edit
 
 
 def _name_of(snapshot: Snapshot, folder: str) -> str | None:

@@ -16,6 +16,7 @@ import pytest
 from radiobject import RadiObject, VolumeCollection, config
 from radiobject.errors import (
     ConfigError,
+    ConflictError,
     MissingObjectError,
     SourceChangedError,
     TransactionError,
@@ -286,6 +287,21 @@ def test_nothing_to_do_is_no_commit(radi: RadiObject) -> None:
     assert not list(Path(radi.uri).rglob("transactions/*/*"))
 
 
+def test_layers_made_of_it_stay_up_to_date(radi: RadiObject) -> None:
+    calls = []
+
+    def double(voxels: Any, row: Any) -> Any:
+        calls.append(row["obs_id"])
+        return voxels * 2
+
+    made = radi.T1w.lazy().map(double, version="1")
+    radi.add_collection("double", made, executor="serial")
+    version = radi.materialize(commit_every=2).version
+    radi.add_collection("double", radi.T1w.lazy().map(double, version="1"), executor="serial")
+    assert (radi.version, len(calls)) == (version, 3)
+    assert sound(radi)
+
+
 # -- other people
 
 
@@ -319,6 +335,20 @@ def test_what_others_do_meanwhile_stays(radi: RadiObject, files: Path, make_nift
     }
     assert sound(radi)
     assert radi.materialize().bold.backend == "zarr"
+
+
+def test_columns_are_set_by_handles_from_before(radi: RadiObject) -> None:
+    others = [fresh(radi) for _ in range(3)]
+    seen = voxels(radi.materialize())
+    others[0].T2w.obs.add_column("site", values=["A", "B", "A"])
+    others[1].T1w.obs.update(pd.DataFrame({"obs_id": ["sub-02_T1w"], "rating": ["fine"]}))
+    now = fresh(radi)
+    assert now.T2w.obs.read()["site"].tolist() == ["A", "B", "A"]
+    assert now.T1w.obs.read()["rating"].tolist() == ["good", "fine", "good"]
+    assert voxels(fresh(radi)) == seen
+    with pytest.raises(ConflictError):  # whoever takes a volume away should know what has become of it
+        others[2].delete(obs_ids="sub-02_T1w")
+    assert sound(radi)
 
 
 def test_a_collection_that_is_gone_is_left_alone(radi: RadiObject) -> None:
