@@ -35,10 +35,9 @@ def check_conflict(
                 f"{uri}: version {commit.version} ({commit.operation}, {commit.created}) came first",
                 hint="Open the study again and restore from there.",
             )
-        both = mine.volumes & change.volumes
-        if commit.operation == MATERIALIZE and _sets_columns(edit):
-            both -= change.volumes_replaced
-        both |= edit.reads & (change.volumes_removed | change.volumes_replaced)
+        moved = change.volumes_replaced if commit.operation == MATERIALIZE else frozenset[str]()
+        both = mine.volumes & change.volumes - (moved if _sets_columns(edit) else frozenset())
+        both |= edit.reads & (change.volumes_removed | change.volumes_replaced - moved)
         subjects = mine.subjects & change.subjects
         # two writers may add the same subject; whether with equal values is seen when the edit is applied
         subjects -= mine.subjects_added & change.subjects_added

@@ -351,6 +351,20 @@ def test_columns_are_set_by_handles_from_before(radi: RadiObject) -> None:
     assert sound(radi)
 
 
+def test_what_is_made_of_it_meanwhile_is_kept(radi: RadiObject) -> None:
+    act = meanwhile(1, fresh(radi).materialize)
+
+    def double(voxels: Any, row: Any) -> Any:
+        act(1, 1)
+        return voxels * 2
+
+    seen = voxels(radi)
+    radi.add_collection("double", radi.T1w.lazy().map(double, version="1"), executor="serial")
+    np.testing.assert_array_equal(radi.double.iloc[2].to_numpy(), radi.T1w.iloc[2].to_numpy() * 2)
+    assert {i: v for i, v in voxels(radi).items() if not i.endswith("double")} == seen
+    assert sound(radi)
+
+
 def test_a_collection_that_is_gone_is_left_alone(radi: RadiObject) -> None:
     other = fresh(radi)
     act = meanwhile(1, lambda: other.delete(collections=["T1w", "bold"]))
