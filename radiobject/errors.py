@@ -14,7 +14,8 @@
     ├── IntegrityError (OSError)                 stored bytes are missing or changed
     │   ├── MissingObjectError (FileNotFoundError)
     │   ├── CorruptObjectError
-    │   └── StaleIndexError                      an index was made from other voxels
+    │   ├── StaleIndexError                      an index was made from other voxels
+    │   └── SourceChangedError                   a file that a volume is read from is not the one registered
     ├── FormatError (ValueError)                 metadata this version does not accept
     │   └── UpstreamStudyError                   a study that the TileDB-based package wrote
     ├── UnknownIdError (KeyError)                no such subject, volume, collection or column
@@ -71,6 +72,7 @@ __all__ = [
     "RadiObjectError",
     "SelectionError",
     "SnapshotExpiredError",
+    "SourceChangedError",
     "SourceCorruptError",
     "SourceError",
     "SourceNotFoundError",
@@ -177,6 +179,10 @@ class CorruptObjectError(IntegrityError):
 
 class StaleIndexError(IntegrityError):
     """A foreground index was made from other voxels than those of its volume."""
+
+
+class SourceChangedError(IntegrityError):
+    """A source file that a volume is read from, where it lies, is not the one that was registered."""
 
 
 class FormatError(RadiObjectError, ValueError):

@@ -68,7 +68,7 @@ def extract_dicom_metadata(
     try:
         from radiobject.ingest.dicom.columns import obs_columns
         from radiobject.ingest.dicom.one import only_volume
-        from radiobject.ingest.dicom.reading import open_header
+        from radiobject.ingest.dicom.opening import open_header
     except ImportError as error:
         raise MissingDependencyError(
             "DICOM metadata", expected="the package pydicom", hint='pip install "radiobject-zarr[dicom]"'

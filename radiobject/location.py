@@ -46,6 +46,9 @@ class Location:
     """What a caller gave to read the volumes here by, for the engine that made it. This process has it alone:
     pickles leave it out, and a forked child does not use it."""
 
+    sources: Location | None = None
+    """The root of source files that a caller gave, for studies that read them where they lie."""
+
     def __init__(self, uri: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> None:
         text = os.fspath(uri)
         if not isinstance(text, str) or not text or "\0" in text:
@@ -93,6 +96,7 @@ class Location:
         """The place `relative` below this one, with the same options."""
         below = Location.__new__(Location)
         below.options, below.scheme, below.context = self.options, self.scheme, self.context
+        below.sources = self.sources
         below.uri = f"{self.uri}/{relative}" if relative else self.uri
         return below
 
@@ -118,6 +122,34 @@ class Location:
         same = self.child("")
         same.context = context
         return same
+
+    def with_sources(self, source_root: str | os.PathLike[str] | Location | None) -> Location:
+        """The same place, whose source files lie below `source_root`; None changes nothing.
+
+        >>> Location("/data/study").with_sources("/archive").source_root
+        Location('/archive')
+        """
+        if source_root is None:
+            return self
+        same = self.child("")
+        if not isinstance(source_root, Location):
+            source_root = self.beside(os.fspath(source_root))
+        same.sources = source_root
+        return same
+
+    @property
+    def source_root(self) -> Location:
+        """Where paths of source files begin: what a caller gave, else the folder that holds this place.
+
+        `ConfigError` where there is neither.
+        """
+        above = [] if self.sources is not None else self.parents(1)
+        if self.sources is None and not above:
+            raise ConfigError(
+                f"source root of {self.uri}", expected="a folder around it", got="none",
+                hint="Pass source_root=, the folder or URL that the source files are below.",
+            )  # fmt: skip
+        return self.sources or above[0]
 
     def beside(self, uri: str) -> Location:
         """Another place, with this one's options where they speak of the same kind of store."""
@@ -271,7 +303,9 @@ class Location:
         return spec
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Location) and (self.uri, self.options) == (other.uri, other.options)
+        return isinstance(other, Location) and (
+            (self.uri, self.options, self.sources) == (other.uri, other.options, other.sources)
+        )
 
     def __hash__(self) -> int:
         return hash(self.uri)
@@ -281,7 +315,7 @@ class Location:
 
     def __getstate__(self) -> dict[str, Any]:
         options = self.options if _keep_secrets.get() else _without_secrets(self.options)
-        return {"uri": self.uri, "scheme": self.scheme, "options": options}
+        return {"uri": self.uri, "scheme": self.scheme, "options": options, "sources": self.sources}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

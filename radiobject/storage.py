@@ -11,8 +11,6 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from io import BufferedReader
 from typing import Any, TypeVar
 
@@ -25,27 +23,17 @@ from radiobject.errors import (
     MissingObjectError,
     StorageError,
 )
-from radiobject.failures import code_of, mapped
+from radiobject.failures import mapped
 from radiobject.local_disk import LEFTOVER, create_file, is_below, open_regular, sync_folder, syncfs
 from radiobject.location import Location
+from radiobject.remote import ObjectInfo, create_remote, etag_of, info_of, mtime_of, size_of
 
 __all__ = ["ObjectInfo", "Storage", "check_key"]
 
 T = TypeVar("T")
 
 _CREATES = frozenset({"file", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
-# a public bucket that may not be listed answers 403 where nothing is
-_ABSENT = (403, 404, 410)
 _memory_lock = threading.Lock()
-
-
-@dataclass(frozen=True)
-class ObjectInfo:
-    """One object: key relative to the storage, size, and modification time by the store's clock (seconds)."""
-
-    key: str
-    bytes: int
-    mtime: float
 
 
 def check_key(key: str) -> str:
@@ -185,9 +173,22 @@ class Storage:
     def size(self, key: str) -> int | None:
         """Size in bytes, None when there is no such object."""
         try:
-            return self._call("size", key, lambda path: os.stat(path).st_size, _size_remote)
+            return self._call("size", key, lambda path: os.stat(path).st_size, size_of)
         except MissingObjectError:
             return None
+
+    def info(self, key: str) -> ObjectInfo:
+        """Size, time and ETag of an object; `MissingObjectError` when there is none."""
+
+        def local(path: str) -> ObjectInfo:
+            stat = os.stat(path)
+            return ObjectInfo(key, stat.st_size, stat.st_mtime)
+
+        def remote(fs: Any, path: str) -> ObjectInfo:
+            said = info_of(fs, path)
+            return ObjectInfo(key, int(said["size"]), mtime_of(said), etag_of(said))
+
+        return self._call("size", key, local, remote)
 
     def write(self, key: str, data: bytes) -> None:
         """Write an object at its own key; local folders are made as needed."""
@@ -240,7 +241,7 @@ class Storage:
             "create",
             key,
             lambda path: create_file(path, data),
-            lambda fs, path: _create_remote(fs, path, data),
+            lambda fs, path: create_remote(fs, path, data),
         )
         measuring.add("bytes_written", len(data) if ours else 0)
         return ours
@@ -261,7 +262,7 @@ class Storage:
         def remote(fs: Any, path: str) -> list[ObjectInfo]:
             found = fs.find(path, detail=True)
             return [
-                ObjectInfo(_below(name, path, prefix), int(info["size"]), _mtime(info))
+                ObjectInfo(_below(name, path, prefix), int(info["size"]), mtime_of(info))
                 for name, info in found.items()
                 if not name.endswith("/")  # what consoles leave to show an empty folder
             ]
@@ -344,33 +345,6 @@ class Storage:
         return f"Storage({self.location.uri!r})"
 
 
-def _create_remote(fs: Any, path: str, data: bytes) -> bool:
-    try:
-        fs.pipe_file(path, data, mode="create")
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if code_of(error) == "PreconditionFailed":  # which s3fs knows by AWS's details, that others leave out
-            return False
-        raise
-    return True
-
-
-def _size_remote(fs: Any, path: str) -> int:
-    if "s3" in fs.protocol:
-        # fsspec's own answer to a missing key is to list what might lie below it: a request for nothing
-        bucket, key, _ = fs.split_path(path)
-        return int(fs.call_s3("head_object", Bucket=bucket, Key=key)["ContentLength"])
-    try:
-        return int(fs.info(path)["size"])
-    except FileNotFoundError as error:
-        # fsspec's web driver says "not found" to every failure; only these answers of a server mean it
-        cause = error.__cause__
-        if path.startswith(("http://", "https://")) and getattr(cause, "status", None) not in _ABSENT:
-            raise OSError(f"no answer: {type(cause).__name__}: {cause}") from error
-        raise
-
-
 def _walk(top: str, prefix: str) -> Iterator[ObjectInfo]:
     with os.scandir(top) as entries:
         for entry in entries:
@@ -388,13 +362,3 @@ def _walk(top: str, prefix: str) -> Iterator[ObjectInfo]:
 def _below(name: str, root: str, prefix: str) -> str:
     tail = name[name.index(root.strip("/")) + len(root.strip("/")) :].strip("/")
     return f"{prefix}/{tail}" if prefix and tail else (tail or prefix)
-
-
-def _mtime(info: dict[str, Any]) -> float:
-    for name in ("LastModified", "last_modified", "created", "mtime", "updated"):
-        value = info.get(name)
-        if isinstance(value, datetime):
-            return value.timestamp()
-        if isinstance(value, int | float):
-            return float(value)
-    return 0.0

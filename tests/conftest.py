@@ -22,6 +22,7 @@ from radiobject import RadiObject
 from radiobject.backends.zarr import ZarrBackend
 from radiobject.location import Location
 from tests.command import Outcome
+from tests.in_place import EVERYWHERE, registering
 
 ARCHIVE = "real-data.tar.xz"
 ARCHIVE_SHA256 = "23d41459939bf10094d1f4281342d6678bae90ae7ecefe62c3b033e8eafe94cd"
@@ -135,8 +136,11 @@ def make_nifti() -> NiftiMaker:
     return make
 
 
-ENGINES = ("memory", "tensorstore", "zarr-python", "zarr-python on fsspec", "tiledb")
-"""What stores voxels. All but "on fsspec" are at home on a local disk, memory with its tables there."""
+ENGINES = ("memory", "tensorstore", "zarr-python", "zarr-python on fsspec", "tiledb", "files")
+"""What stores voxels. All but "on fsspec" are at home on a local disk, memory with its tables there.
+
+"files" stores none: what tests make of arrays is written to NIfTI files and registered where it lies. Modules
+of tests that only read say `IN_PLACE = True`."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -148,6 +152,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" not in used or not used & {"backend", "everywhere"}:
         return
     engines = [e for e in ENGINES if "backend" in used or "fsspec" not in e]
+    if not getattr(metafunc.module, "IN_PLACE", False):
+        engines.remove("files")
     if "on_s3" in used:
         engines = list(metafunc.module.ENGINES)  # tests/s3 says in each file which of its two
     marker = test.get_closest_marker("no_backend") or test.get_closest_marker("only")
@@ -181,7 +187,13 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str | None]:
     if name == "tiledb":
         pytest.importorskip("tiledb")
     with pytest.MonkeyPatch.context() as patch:
-        if name not in (None, "memory", "tiledb"):
+        if name == "files":
+            folder = request.getfixturevalue("tmp_path_factory").mktemp("sources")
+            patch.setattr(Location, "sources", EVERYWHERE)
+            patch.setattr(
+                RadiObject, "from_niftis", staticmethod(registering(RadiObject.from_niftis, folder))
+            )
+        elif name not in (None, "memory", "tiledb"):
             # the default argument is the one thing that all of a study's backends are made with
             patch.setattr(ZarrBackend.__init__, "__defaults__", (name.partition(" on ")[0],))
         yield name

@@ -15,12 +15,13 @@ ROOT = Path(radiobject.__file__).parent
 
 # One line a storey: a module may import from storeys below it, and from those before it in its own line.
 STOREYS = [
-    ["errors", "conflict", "moved", "frozen", "s3", "forking", "config", "measuring", "location", "workers",
-     "executor", "local_disk", "failures", "storage"],
+    ["errors", "conflict", "moved", "frozen", "s3", "forking", "key_locks", "config", "measuring", "location",
+     "workers", "executor", "local_disk", "failures", "remote", "storage", "strict"],
     ["geometry", "geometry.box", "geometry.affine", "geometry.planes", "geometry.resample",
      "geometry.blocks", "geometry.pyramid", "geometry.coordinates"],
-    ["backends.base", "backends.memory", "backends.zarr", "backends.tiledb", "backends"],
-    ["format", "format.strict", "format.meta", "format.layout", "format.ome", "format.schema",
+    ["backends.base", "backends.documents", "backends.memory", "backends.zarr", "backends.tiledb", "backends.files",
+     "backends"],
+    ["format", "format.meta", "format.layout", "format.ome", "format.schema",
      "format.pruning", "format.part_file", "format.tables", "format.objects", "format.foreground",
      "format.commit", "format.pin", "format.traces", "format.exclusive", "format.tags",
      "format.catalog", "format.change_list", "format.rows",
@@ -42,7 +43,8 @@ STOREYS = [
         "model.doors", "model.volume",
         "model.study", "model.names", "model.provenance", "model.pieces", "model.stages", "model.staging",
         "model.joined", "model.partners", "model.volume_copy", "model.copying",
-        "model.execution", "model.foreground", "model.naming", "model.made_rows", "model.deriving",
+        "model.execution", "model.foreground", "model.materialize", "model.naming", "model.made_rows",
+        "model.deriving",
         "model.collection_view", "model.moments", "model.label_statistics",
         "model.query", "model.eager", "model.collection",
         "model.adding", "model.removal", "model.view", "model.study_query", "model.history", "model.creating",
@@ -56,6 +58,8 @@ DOORS = {"ingest", "export", "lazy", "show", "ml", "testing", "examples"}
 # A method that is only a front for a later room imports it inside the method; examples makes files first.
 FRONTS = {
     ("config", "backends"),
+    ("backends.files", "backends"),
+    ("backends.files", "ingest"),
     ("model.doors", "export"),
     ("model.doors", "lazy"),
     ("model.doors", "ml"),

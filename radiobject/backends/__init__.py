@@ -17,13 +17,26 @@ from radiobject.backends.base import Backend
 from radiobject.errors import CapabilityError, MissingDependencyError
 from radiobject.location import Location
 
-__all__ = ["DEFAULT", "backend_for", "backend_names", "backend_of_name", "get_backend"]
+__all__ = [
+    "DEFAULT",
+    "IN_PLACE",
+    "backend_for",
+    "backend_names",
+    "backend_of_name",
+    "backend_of_volume",
+    "get_backend",
+    "joined_backend",
+]
 
 DEFAULT = "zarr"
 """The backend of volumes that neither a caller nor their place asks to have elsewhere."""
 
+IN_PLACE = "files"
+"""The backend of volumes that stay where they lie. It stores none, and opens those of other backends too."""
+
 _GROUP = "radiobject.backends"
 _BUILT_IN = {
+    "files": "radiobject.backends.files:FilesBackend",
     "memory": "radiobject.backends.memory:MemoryBackend",
     "tiledb": "radiobject.backends.tiledb:TileDBBackend",
     "zarr": "radiobject.backends.zarr:ZarrBackend",
@@ -53,7 +66,7 @@ def backend_for(chosen: str | None, location: Location, source: str | None = Non
     """The name of the backend for new volumes: the chosen one, else the one that suits the place.
 
     Volumes in memory:// stay in memory, all others go to `DEFAULT`; copies keep the backend of their
-    `source`, unless that is memory, which would not last.
+    `source`, unless that is memory, which would not last, or volumes that are stored nowhere.
 
     >>> backend_for(None, Location("/data/study"), source="tiledb")
     'tiledb'
@@ -64,7 +77,27 @@ def backend_for(chosen: str | None, location: Location, source: str | None = Non
         return chosen
     if location.scheme == "memory":
         return "memory"
-    return DEFAULT if source is None or source == "memory" else source
+    return DEFAULT if source in (None, "memory", IN_PLACE) else str(source)
+
+
+def joined_backend(held: str, new: str) -> str | None:
+    """The backend of a collection on `held` that volumes on `new` join; None when it cannot have both.
+
+    >>> joined_backend("zarr", "files"), joined_backend("zarr", "tiledb")
+    ('files', None)
+    """
+    if held == new:
+        return held
+    return IN_PLACE if IN_PLACE in (held, new) else None
+
+
+def backend_of_volume(collection: str, path: str) -> str:
+    """The backend that stores a volume of a collection on that backend: of volumes in place, its own.
+
+    >>> backend_of_volume("files", "a.ome.zarr"), backend_of_volume("files", "a.files")
+    ('zarr', 'files')
+    """
+    return (backend_of_name(path) or collection) if collection == IN_PLACE else collection
 
 
 def backend_of_name(name: str) -> str | None:

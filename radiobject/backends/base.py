@@ -21,6 +21,7 @@ from radiobject.errors import ConfigError, FormatError, IndexingError
 from radiobject.geometry.box import Box
 
 __all__ = [
+    "DISK_AXES",
     "DTYPES",
     "MAX_DOCUMENT",
     "ArraySpec",

@@ -15,6 +15,7 @@ from radiobject.cli.import_upstream import import_upstream
 from radiobject.cli.index import index
 from radiobject.cli.info import info
 from radiobject.cli.ingest import ingest
+from radiobject.cli.materialize import materialize
 from radiobject.cli.removing import cleanup, purge
 from radiobject.cli.report import report
 from radiobject.cli.validate import validate
@@ -34,7 +35,7 @@ def application() -> typer.Typer:
     )
     app.callback()(_common)
     commands = (
-        ingest, import_upstream, copy, info, validate, report, export, view,
+        ingest, materialize, import_upstream, copy, info, validate, report, export, view,
         history, diff, tag, restore, pin, index, cleanup, purge, demo,
     )  # fmt: skip
     for command in commands:

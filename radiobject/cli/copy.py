@@ -9,6 +9,7 @@ import typer
 from radiobject.cli.options import (
     AsJson,
     SourceOptions,
+    SourceRoot,
     StorageOptions,
     Version,
     check_backend,
@@ -39,6 +40,7 @@ def copy(
     message: Annotated[str, typer.Option(help="Note kept with the version.")] = "",
     as_json: AsJson = False,
     storage_option: StorageOptions = None,
+    source_root: SourceRoot = None,
     source_option: SourceOptions = None,
 ) -> None:
     """Copy a study or a part of it, between backends too, in one commit.
@@ -52,7 +54,7 @@ def copy(
         radiobject copy s3://bucket/glioma elderly --filter 'age > 70' --collection T1w
     """
     check_backend(backend, uri)
-    radi = open_study(source, version, for_source(source, uri, source_option, storage_option))
+    radi = open_study(source, version, for_source(source, uri, source_option, storage_option), source_root)
     if collection:
         radi = radi.select_collections(collection)
     if subject:

@@ -10,7 +10,14 @@ from urllib.parse import quote
 
 import typer
 
-from radiobject.cli.options import AsJson, StorageOptions, Uri, Version, open_study
+from radiobject.cli.options import (
+    AsJson,
+    SourceRoot,
+    StorageOptions,
+    Uri,
+    Version,
+    open_study,
+)
 from radiobject.cli.output import console, human, print_json
 
 if TYPE_CHECKING:
@@ -43,6 +50,7 @@ def export(
     workers: Annotated[int | None, typer.Option(min=1, help="Files written at once.")] = None,
     as_json: AsJson = False,
     storage_option: StorageOptions = None,
+    source_root: SourceRoot = None,
 ) -> None:
     """Write volumes as NIfTI files, plainly or as a BIDS data set or MSD task.
 
@@ -56,7 +64,7 @@ def export(
     """
     from radiobject.executor import progress_bar, run
 
-    radi = open_study(uri, version, storage_option)
+    radi = open_study(uri, version, storage_option, source_root)
     if collection:
         radi = radi.select_collections(collection)
     if subject:

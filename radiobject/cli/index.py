@@ -6,7 +6,13 @@ from typing import Annotated
 
 import typer
 
-from radiobject.cli.options import AsJson, StorageOptions, Uri, open_study
+from radiobject.cli.options import (
+    AsJson,
+    SourceRoot,
+    StorageOptions,
+    Uri,
+    open_study,
+)
 from radiobject.cli.output import console, print_json
 
 __all__ = ["index"]
@@ -26,6 +32,7 @@ def index(
     message: Annotated[str, typer.Option(help="Note kept with the version.")] = "",
     as_json: AsJson = False,
     storage_option: StorageOptions = None,
+    source_root: SourceRoot = None,
 ) -> None:
     """Index label volumes, so that training places patches on them without reading masks.
 
@@ -36,7 +43,7 @@ def index(
         radiobject index studies/glioma
         radiobject index s3://bucket/glioma --collection seg --rebuild
     """
-    radi = open_study(uri, None, storage_option)
+    radi = open_study(uri, None, storage_option, source_root)
     before = radi.version
     radi.index_foreground(collection, rebuild=rebuild, workers=workers, message=message)
     labels = collection or [n for n in radi.collection_names if radi.collection(n).kind == "label"]

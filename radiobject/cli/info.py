@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from radiobject.cli.options import AsJson, StorageOptions, Uri, Version, open_study
+from radiobject.cli.options import (
+    AsJson,
+    SourceRoot,
+    StorageOptions,
+    Uri,
+    Version,
+    open_study,
+)
 from radiobject.cli.output import console, print_json, table
 
 __all__ = ["info"]
@@ -18,6 +25,7 @@ def info(
     version: Version = None,
     as_json: AsJson = False,
     storage_option: StorageOptions = None,
+    source_root: SourceRoot = None,
 ) -> None:
     """Show what a study holds: collections, shapes, sizes on disk, subjects, versions.
 
@@ -29,7 +37,7 @@ def info(
     """
     from radiobject.cli.summary import summary
 
-    radi = open_study(uri, version, storage_option)
+    radi = open_study(uri, version, storage_option, source_root)
     document = summary(radi)
     document["subject_columns"] = radi.obs_meta.dtypes
     document["first_subjects"] = radi.head(_HEAD).obs_meta.to_arrow().to_pylist()

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from radiobject.cli.options import AsJson, StorageOptions, check_backend, open_study, storage_options
+from radiobject.cli.options import (
+    AsJson,
+    SourceRoot,
+    StorageOptions,
+    check_backend,
+    open_study,
+    storage_options,
+)
 from radiobject.cli.output import console, print_json
 from radiobject.cli.planning import planned, show_plan
 
@@ -181,6 +188,10 @@ def ingest(
         bool, typer.Option("--validate-alignment", help="Require the same subjects in every collection.")
     ] = False,
     message: Annotated[str, typer.Option(help="Note kept with the version.")] = "",
+    no_copy: Annotated[
+        bool, typer.Option("--no-copy", help="Leave voxels in their files: only headers are read.")
+    ] = False,
+    source_root: SourceRoot = None,
     as_json: AsJson = False,
     storage_option: StorageOptions = None,
 ) -> None:
@@ -193,6 +204,7 @@ def ingest(
         radiobject ingest studies/cohort /data/bids --dry-run --plan plan.csv
         radiobject ingest studies/cohort /data/bids --plan plan.csv --workers 8
         radiobject ingest studies/clinic --dicom /data/export --deid-key ~/study.key
+        radiobject ingest archive/study archive/bids --no-copy
         radiobject ingest studies/glioma --images T1w='nifti/*_T1w.nii.gz' \\
             --images seg=masks --obs-meta subjects.csv
     """
@@ -208,6 +220,7 @@ def ingest(
     subjects = None if obs_meta is None else _table(obs_meta)
     run: Any = RadiObject.from_dicoms if images is None else RadiObject.from_images
     given: list[Any] = [uri, dicom if images is None else _images(images)]
+    where = {"copy": not no_copy, "source_root": source_root}
     place = {"backend": backend, "storage_options": storage_options(storage_option)}
     options = {**private, **place, "labels": labels or None, "axis4": axis4.value}
     if source is not None:
@@ -216,9 +229,9 @@ def ingest(
             show_plan(found, plan if dry_run else None, estimate=estimate, workers=workers, as_json=as_json)
             return
         run, given, options = RadiObject.from_plan, [uri, found], {**place, "axis4": axis4.value}
-        held = _held(uri, storage_option)
+        held = _held(uri, storage_option, source_root)
         if held is not None or retry_failed:
-            radi = open_study(uri, None, storage_option) if held is None else held
+            radi = open_study(uri, None, storage_option, source_root) if held is None else held
             run, given = radi.ingest, [found]
             options = {"axis4": axis4.value, "retry_failed": retry_failed, "on_conflict": on_conflict.value}
     radi = run(
@@ -231,6 +244,7 @@ def ingest(
         workers=workers,
         commit_every=commit_every,
         message=message,
+        **where,
         **options,
     )
     _show(radi, as_json=as_json)
@@ -255,12 +269,12 @@ def _privacy(
     return {name: value for name, value in said.items() if value is not None}
 
 
-def _held(uri: str, storage_option: list[str] | None) -> Any:
+def _held(uri: str, storage_option: list[str] | None, source_root: str | None) -> Any:
     """The study at a place, None where there is none yet."""
     from radiobject.errors import StudyNotFoundError
 
     try:
-        return open_study(uri, None, storage_option)
+        return open_study(uri, None, storage_option, source_root)
     except StudyNotFoundError:
         return None
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsJson",
     "SourceOptions",
+    "SourceRoot",
     "StorageOptions",
     "Uri",
     "Version",
@@ -37,6 +38,14 @@ StorageOptions = Annotated[
         "--storage-option",
         metavar="KEY=VALUE",
         help="Option for the file system of the URI, such as profile=lab or anon=true. Repeatable.",
+    ),
+]
+
+SourceRoot = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        help="Folder or URL that files of --no-copy are below; left out: what holds the study.",
     ),
 ]
 
@@ -83,12 +92,14 @@ def for_source(
     return own or (shared if same else None)
 
 
-def open_study(uri: str, version: str | None, options: Sequence[str] | None) -> RadiObject:
-    """The study that `URI`, `--version` and `--storage-option` name."""
+def open_study(
+    uri: str, version: str | None, options: Sequence[str] | None, source_root: str | None = None
+) -> RadiObject:
+    """The study that `URI`, `--version` and `--storage-option` name, its files below `--source-root`."""
     from radiobject import RadiObject
 
     wanted = int(version) if version is not None and version.isdecimal() else version
-    return RadiObject(uri, version=wanted, storage_options=storage_options(options))
+    return RadiObject(uri, version=wanted, storage_options=storage_options(options), source_root=source_root)
 
 
 def storage_options(pairs: Sequence[str] | None) -> dict[str, Any]:

@@ -6,7 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from radiobject.cli.options import AsJson, StorageOptions, Uri, Version, open_study
+from radiobject.cli.options import (
+    AsJson,
+    SourceRoot,
+    StorageOptions,
+    Uri,
+    Version,
+    open_study,
+)
 from radiobject.cli.output import console, human, print_json, printable, table
 
 __all__ = ["report"]
@@ -27,6 +34,7 @@ def report(
     version: Version = None,
     as_json: AsJson = False,
     storage_option: StorageOptions = None,
+    source_root: SourceRoot = None,
 ) -> None:
     """Look at a study through its tables: what is broken, what is unlike the rest, how it all looks.
 
@@ -36,7 +44,7 @@ def report(
         radiobject report studies/glioma -o glioma.html
         radiobject report s3://bucket/glioma --no-obs-meta --json
     """
-    radi = open_study(uri, version, storage_option)
+    radi = open_study(uri, version, storage_option, source_root)
     made = radi.report(obs_meta=not no_obs_meta, thumbnails=thumbnails)
     page = out or (None if as_json else "report.html")
     if page is not None:

@@ -68,12 +68,20 @@ def collection_table(collections: Sequence[Mapping[str, Any]]) -> Group:
             _brief(c["spacings"]),
             _brief(c["axcodes"]),
             human(c["stored_bytes"]),
-            f"{c['stored_bytes'] / c['voxel_bytes']:.0%}" if c["voxel_bytes"] else "",
+            _of_raw(c),
         ]
         for c in collections
     ]
     columns = ["collection", "kind", "volumes", "voxels", "dtype", "spacing mm", "axes", "on disk", "of raw"]
     return table("Collections", columns, rows, right=("volumes", "on disk", "of raw"))
+
+
+def _of_raw(collection: Mapping[str, Any]) -> str:
+    """What is stored as a part of what the voxels take; of voxels that stay in their files nothing is."""
+    if collection["backend"] == "files":
+        return "in files"
+    raw = collection["voxel_bytes"]
+    return f"{collection['stored_bytes'] / raw:.0%}" if raw else ""
 
 
 def _brief(counts: Mapping[str, int]) -> str:

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from radiobject.cli.options import AsJson, StorageOptions, Uri, Version, open_study
+from radiobject.cli.options import (
+    AsJson,
+    SourceRoot,
+    StorageOptions,
+    Uri,
+    Version,
+    open_study,
+)
 from radiobject.cli.output import console, print_json
 
 __all__ = ["validate"]
@@ -34,6 +41,7 @@ def validate(
     version: Version = None,
     as_json: AsJson = False,
     storage_option: StorageOptions = None,
+    source_root: SourceRoot = None,
 ) -> None:
     """Check a study against its commit. Nothing is changed. Exit code 3 when something is wrong.
 
@@ -42,7 +50,7 @@ def validate(
         radiobject validate s3://bucket/glioma --level full --json
     """
 
-    radi = open_study(uri, version, storage_option)
+    radi = open_study(uri, version, storage_option, source_root)
     report = radi.validate(level.value)
     if as_json:
         print_json(

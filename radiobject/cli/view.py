@@ -17,7 +17,13 @@ from typing import Annotated
 
 import typer
 
-from radiobject.cli.options import StorageOptions, Uri, Version, open_study
+from radiobject.cli.options import (
+    SourceRoot,
+    StorageOptions,
+    Uri,
+    Version,
+    open_study,
+)
 from radiobject.cli.output import console, printable
 
 __all__ = ["view"]
@@ -31,6 +37,7 @@ def view(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
     version: Version = None,
     storage_option: StorageOptions = None,
+    source_root: SourceRoot = None,
 ) -> None:
     """Show a subject in the browser, by Neuroglancer: every collection a layer, in world space.
 
@@ -40,7 +47,7 @@ def view(
         radiobject view studies/glioma --subject sub-01
         radiobject view s3://bucket/glioma --port 9000 --no-browser
     """
-    radi = open_study(uri, version, storage_option)
+    radi = open_study(uri, version, storage_option, source_root)
     if collection:
         radi = radi.select_collections(collection)
     out = console()

@@ -28,11 +28,11 @@ from radiobject.format.commit import MOST_BYTES, Commit, sealed, unsealed
 from radiobject.format.layout import HINT, ROOT, UPSTREAM_GROUP, VERSIONS, version_key, version_of
 from radiobject.format.meta import FORMAT
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, SUBJECT_SCHEMA, THUMBNAIL_SCHEMA
-from radiobject.format.strict import count, text
 from radiobject.format.tables import Table
 from radiobject.format.tags import tags
 from radiobject.location import Location
 from radiobject.storage import Storage
+from radiobject.strict import count, text
 
 __all__ = ["Catalog", "Snapshot"]
 

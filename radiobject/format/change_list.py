@@ -14,8 +14,8 @@ from radiobject.errors import CorruptObjectError, FormatError
 from radiobject.format.commit import Change, Commit
 from radiobject.format.layout import change_key
 from radiobject.format.part_file import parquet_of
-from radiobject.format.strict import one_of, text
 from radiobject.storage import Storage
+from radiobject.strict import one_of, text
 
 __all__ = ["read_change", "write_change"]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from radiobject.backends import joined_backend
 from radiobject.errors import (
     AlignmentError,
     ConflictError,
@@ -36,7 +37,14 @@ from radiobject.format.rows import (
 )
 from radiobject.format.schema import KEYS, OBS_SCHEMA, SUBJECT_SCHEMA
 from radiobject.format.tables import Part, Table, write_part
-from radiobject.format.volume_ids import free_path, ids_of, refuse_duplicates, taken, uniform_shape
+from radiobject.format.volume_ids import (
+    backend_left,
+    free_path,
+    ids_of,
+    refuse_duplicates,
+    taken,
+    uniform_shape,
+)
 from radiobject.storage import Storage
 
 __all__ = ["CollectionEdit", "Edit"]
@@ -145,12 +153,15 @@ class Edit:
                 raise (wrong or DuplicateIdError)(
                     f"collection {name!r}", expected="a free name", got="a collection of that name"
                 )
-            elif (entry.kind, entry.backend) != (edit.kind, edit.backend):
+            elif entry.kind != edit.kind or joined_backend(entry.backend, edit.backend) is None:
                 raise (wrong or AlignmentError)(
                     f"collection {name!r}",
                     expected=f"{entry.kind} on {entry.backend}",
                     got=f"{edit.kind} on {edit.backend}",
                 )
+            else:
+                joined = joined_backend(entry.backend, edit.backend) or entry.backend
+                entry = dataclasses.replace(entry, backend=joined)
             if "obs" in edit.added:
                 fresh = edit.added["obs"]["obs_id"].to_pylist()
                 refuse_duplicates(fresh, known - removed | added, name, wrong)
@@ -266,9 +277,12 @@ class Edit:
         label = entry.path.rsplit("/", 1)[-1]
         for name in sorted({"obs", *tables, *edit.added, *edit.replaced}):
             parts = list(tables.get(name, ()))
-            if existed and (edit.removed or name in edit.replaced):
+            if existed and (edit.removed or edit.replaced):
                 table = base.table(name, entry.name)
                 gone = edit.removed
+                if name != "obs":
+                    # a volume that comes without a picture must not keep that of the one it replaces
+                    gone = gone | ids_of(edit.replaced.get("obs")) - ids_of(edit.replaced.get(name))
                 if name == "obs" and (missing := (gone | ids_of(edit.replaced.get(name))) - set(table.ids())):
                     raise (wrong or UnknownIdError)(
                         f"volumes {sorted(missing)[:5]}", expected=f"volumes of {entry.name!r}"
@@ -279,6 +293,8 @@ class Edit:
                     rows = edit.replaced[name]
                     interim = Table(storage, f"{label}/{name}", parts, table.schema)
                     parts = with_rows(interim, rows, ids_of(rows), storage, merge=edit.keeps_columns)
+                    if name != "obs" and (new := ids_of(rows) - set(interim.ids())):
+                        parts.append(self._add(storage, f"{label}/{name}", select_rows(rows, new, "obs_id")))
             if name == "obs" and edit.updated is not None:
                 interim = Table(storage, f"{label}/obs", parts, OBS_SCHEMA)
                 ids = _known_rows(interim, edit.updated, entry.name, wrong)
@@ -297,6 +313,8 @@ class Edit:
             else:
                 tables.pop(name, None)
         whole = Table(storage, f"{label}/obs", tables["obs"], OBS_SCHEMA)
+        if edit.updated is not None and "_path" in edit.updated.schema.names:
+            entry = dataclasses.replace(entry, backend=backend_left(entry, whole))
         other = whole if edit.removed or edit.replaced else None
         shape = uniform_shape(entry, edit.added.get("obs"), other)
         return dataclasses.replace(entry, tables=tables, shape=shape)

@@ -15,6 +15,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from radiobject.backends.base import Backend, VolumeHandle
+from radiobject.backends.files.volume import FilesHandle
 from radiobject.errors import RadiObjectError
 from radiobject.format.catalog import Snapshot
 from radiobject.format.commit import CollectionEntry
@@ -94,6 +95,8 @@ def _wrong(row: Mapping[str, Any], backend: Backend, kind: str) -> str | None:
     told, held = (backend.open_volume(check_key(row["_path"]), hint) for hint in (row["_hint"], None))
     if told.levels != held.levels:
         return "its row's _hint says other arrays than the volume"
+    if isinstance(told, FilesHandle):
+        told.check_source()
     if unnamed := _unnamed(row, held):
         return f"its row has no checksum of {unnamed}, of which the volume consists"
     sizes = dict(zip(held.spec.dims, held.spec.shape, strict=True))

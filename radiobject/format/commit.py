@@ -12,8 +12,8 @@ from radiobject.backends.base import check_document
 from radiobject.errors import CapabilityError, CorruptObjectError, FormatError, SnapshotExpiredError
 from radiobject.format.layout import COLLECTIONS, FEATURES, VERSIONS
 from radiobject.format.meta import FORMAT
-from radiobject.format.strict import count, key, listed, mapped, text
 from radiobject.format.tables import MOST_ROWS, Part
+from radiobject.strict import count, key, listed, mapped, text
 
 __all__ = [
     "MOST_BYTES",

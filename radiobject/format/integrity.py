@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from radiobject.backends import get_backend
 from radiobject.backends.base import StoredObject
@@ -44,7 +44,6 @@ from radiobject.storage import Storage, check_key
 __all__ = ["Level", "Problem", "Report", "validate"]
 
 Level = Literal["quick", "standard", "full"]
-_LEVELS = ("quick", "standard", "full")
 
 
 @dataclass(frozen=True)
@@ -99,14 +98,15 @@ def validate(snapshot: Snapshot, level: Level = "quick", *, strict: bool = False
     quick: the chain of commits, and every object there with its recorded size. standard: also the SHA-256 of
     tables, ids, foreign keys, counts, shapes, and the checksums of all metadata documents. full: also the
     checksum of every voxel object, which no decoding can be wrong past, and rows against the volumes that
-    they speak of: place, shape, type, scaling, affine, and that they name every object; volumes whose backend
+    they speak of: place, shape, type, scaling, affine, that they name every object, and that source files are
+    those that were registered; volumes whose backend
     is not installed are counted instead. What was computed from voxels (intensities, thumbnails, what
     foreground indexes hold) is not computed again.
 
     `strict=True` raises `IntegrityError`.
     """
-    if level not in _LEVELS:
-        raise ConfigError("validate(level=)", expected=f"one of {', '.join(_LEVELS)}", got=repr(level))
+    if level not in get_args(Level):
+        raise ConfigError("validate(level=)", expected="quick, standard or full", got=repr(level))
     storage = snapshot.storage
     report = Report(storage.location.uri, snapshot.version, level)
     chain = _check_chain(storage, snapshot, report)

@@ -15,8 +15,8 @@ from radiobject.errors import FormatError, MissingObjectError
 from radiobject.format.layout import TRANSACTIONS, transaction_key
 from radiobject.format.part_file import parquet_of
 from radiobject.format.schema import OBS_SCHEMA, check_columns, check_values
-from radiobject.format.strict import text
 from radiobject.storage import ObjectInfo, Storage
+from radiobject.strict import text
 
 __all__ = ["LIVE_SECONDS", "TOUCH_SECONDS", "Journal", "Running", "matching", "running"]
 

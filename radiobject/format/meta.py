@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from radiobject.errors import FormatError, GeometryError
-from radiobject.format.strict import count, listed, number, one_of, text
 from radiobject.geometry.affine import Affine
+from radiobject.strict import count, listed, number, one_of, text
 
 __all__ = [
     "FORMAT",

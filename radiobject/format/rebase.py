@@ -9,7 +9,10 @@ from radiobject.format.changes import Edit
 from radiobject.format.commit import Change, Commit
 from radiobject.format.tables import Part
 
-__all__ = ["check_conflict"]
+__all__ = ["MATERIALIZE", "check_conflict"]
+
+MATERIALIZE = "materialize"
+"""The operation of commits that store volumes at another place, and change nothing else of them."""
 
 
 def check_conflict(
@@ -32,8 +35,9 @@ def check_conflict(
                 f"{uri}: version {commit.version} ({commit.operation}, {commit.created}) came first",
                 hint="Open the study again and restore from there.",
             )
-        both = mine.volumes & change.volumes
-        both |= edit.reads & (change.volumes_removed | change.volumes_replaced)
+        moved = change.volumes_replaced if commit.operation == MATERIALIZE else frozenset[str]()
+        both = mine.volumes & change.volumes - (moved if _sets_columns(edit) else frozenset())
+        both |= edit.reads & (change.volumes_removed | change.volumes_replaced - moved)
         subjects = mine.subjects & change.subjects
         # two writers may add the same subject; whether with equal values is seen when the edit is applied
         subjects -= mine.subjects_added & change.subjects_added
@@ -55,6 +59,19 @@ def check_conflict(
                     f" ({commit.operation}, {commit.created})",
                     hint="Open the study again, look at that version, and repeat what still applies.",
                 )
+
+
+def _sets_columns(edit: Edit) -> bool:
+    """Whether all that it does to volumes is to set columns that say nothing of where they are stored."""
+    return (
+        not edit.removed_collections
+        and not edit.removed_subjects
+        and all(
+            not (one.added or one.replaced or one.removed)
+            and not (one.updated is not None and any(n.startswith("_") for n in one.updated.schema.names))
+            for one in edit.collections.values()
+        )
+    )
 
 
 def _base_name(name: str, before: Commit, base: Commit) -> str:

@@ -33,8 +33,8 @@ from radiobject.format.layout import part_key
 from radiobject.format.part_file import PartFile, open_parquet
 from radiobject.format.pruning import Pruner, columns_of, rows_where
 from radiobject.format.schema import KEYS, check_columns, check_values, fixed_columns
-from radiobject.format.strict import count, key, mapped, text
 from radiobject.storage import Storage
+from radiobject.strict import count, key, mapped, text
 
 __all__ = ["MOST_ROWS", "Part", "Table", "unify", "write_part"]
 

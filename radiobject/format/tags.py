@@ -12,8 +12,8 @@ from radiobject.errors import (
 from radiobject.format.commit import MOST_BYTES, sealed, unsealed
 from radiobject.format.exclusive import publish, require_exclusive
 from radiobject.format.layout import TAGS, tag_key
-from radiobject.format.strict import count, text
 from radiobject.storage import Storage
+from radiobject.strict import count, text
 
 __all__ = ["create_tag", "read_tag", "tags"]
 

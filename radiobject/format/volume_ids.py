@@ -5,13 +5,23 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from radiobject.backends import IN_PLACE, backend_of_name
 from radiobject.errors import DuplicateIdError, RadiObjectError
 from radiobject.format.catalog import Snapshot
 from radiobject.format.commit import CollectionEntry, Commit
 from radiobject.format.layout import collection_path
 from radiobject.format.tables import Table
 
-__all__ = ["free_path", "ids_of", "refuse_duplicates", "taken", "uniform_shape"]
+__all__ = ["backend_left", "free_path", "ids_of", "refuse_duplicates", "taken", "uniform_shape"]
+
+
+def backend_left(entry: CollectionEntry, obs: Table) -> str:
+    """The backend of a collection whose volumes have moved: where all of them are, else the one it has."""
+    if entry.backend != IN_PLACE:
+        return entry.backend
+    names = pc.replace_substring_regex(obs.column("_path"), r"^.*/[^/.]*", "").unique().to_pylist()
+    found = {backend_of_name(f"volume{suffix}") for suffix in names}
+    return (found.pop() or entry.backend) if len(found) == 1 else entry.backend
 
 
 def ids_of(rows: pa.Table | None) -> set[str]:

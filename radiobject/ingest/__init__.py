@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from radiobject.backends import get_backend
+from radiobject.backends import IN_PLACE, backend_of_name, get_backend
 from radiobject.config import WriteConfig, current
 from radiobject.errors import ConfigError, MetadataError
 from radiobject.executor import Executor, Progress, announce, progress_bar, run_groups
@@ -27,6 +29,8 @@ from radiobject.ingest.metadata import as_replacements, join_obs, subject_frame
 from radiobject.ingest.outcome import Outcome
 from radiobject.ingest.pairs import NiftiSource, discover_nifti_pairs
 from radiobject.ingest.plan import (
+    NOT_HELD,
+    Held,
     OnConflict,
     Settings,
     backend_name,
@@ -37,15 +41,16 @@ from radiobject.ingest.plan import (
     settle_conflicts,
     subject_rows,
 )
+from radiobject.ingest.registering import SourceRoot, in_place, require_below
 from radiobject.ingest.resume import fingerprint, finished_rows
-from radiobject.ingest.sources import Source, resolve
+from radiobject.ingest.sources import Readable, Source, resolve
 from radiobject.location import Location
 from radiobject.moved import refuse_moved
 from radiobject.storage import Storage
 from radiobject.workers import refuse_other_processes, width_of
 from radiobject.writing.finished import FinishedRows, rows_table
 from radiobject.writing.loaded import Axis4, Reorient, oriented
-from radiobject.writing.volume import Target, write_volume
+from radiobject.writing.volume import Target, register_volume, write_volume
 
 __all__ = ["NiftiSource", "discover_nifti_pairs", "ingest"]
 
@@ -79,12 +84,15 @@ def ingest(
     backend: str | None = None,
     storage_options: dict[str, Any] | None = None,
     single_writer: bool = False,
+    copy: bool = True,
+    source_root: str | os.PathLike[str] | None = None,
     finish: Callable[[Transaction, Edit], Snapshot] = Transaction.commit,
 ) -> Snapshot:
     """Write every source as a volume and commit them together; see `RadiObject.from_niftis`.
 
     With `base` the volumes join that version of an existing study. `commit_every` makes a version whenever so
     many volumes are finished; the same sources with on_conflict="skip" and resume=True go on from there.
+    With copy=False volumes are registered where they lie, below `source_root`; no voxel is read.
     `finish` commits, or puts off committing. Returns the newest snapshot: `base` where nothing was to do.
     """
     if errors not in ("raise", "collect"):
@@ -95,7 +103,7 @@ def ingest(
         raise ConfigError("workers=", expected="at least 1", got=repr(workers))
     if commit_every is not None and commit_every < 1:
         raise ConfigError("commit_every=", expected="at least 1", got=repr(commit_every))
-    location = Location(uri, storage_options)
+    location = Location(uri, storage_options).with_sources(_root_of(source_root, base))
     storage = Storage(location)
     given = subject_frame(obs_meta)
     known = [] if given is None else given["obs_subject_id"].to_pylist()
@@ -108,15 +116,21 @@ def ingest(
     subjects = subject_rows(given, sources, base)
     kinds, label_names = kinds_of(images, labels, base, sources, lambda item: is_labels(item, location))
     _check_obs(obs or {}, sources, images, first=base is None)
-    name = backend_name(backend, location, base)
+    name = backend_name(backend, location, base, copy=copy, deidentify=deidentify)
     settings = Settings(
         kinds, label_names, axis4, oriented(write or current().write, reorient), name, deidentify
     )
+    root = None if copy else SourceRoot(location.source_root)
+    if root is not None:
+        require_below(root, sources)
     arrays = get_backend(name, location)
     refuse_other_processes(location, executor, persistent=arrays.capabilities.persistent)
     if base is None:
         create_study(storage, single_writer=single_writer)
     target = Target(storage, arrays, {c: _path_of(base, c) for c in images}, kinds, settings.write)
+    # what is drawn from contours, say, lies in no file as it is
+    stores = arrays if copy else get_backend(backend_name(None, location, base), location)
+    stored = replace(target, backend=stores)
     # of all sources: those that a version of this run holds already do not make it another plan
     plan, outcome = plan_hash(planned, settings), Outcome(uri, len(planned))
 
@@ -137,23 +151,32 @@ def ingest(
     for path in target.paths.values():
         collection_groups(storage, path)
 
-    def work(item: tuple[Source, str]) -> dict[str, Any]:
+    def work(item: tuple[Source, Held]) -> dict[str, Any]:
         source, known = item
         begun, mark = time.monotonic(), fingerprint(source)
+        if root is not None and not (isinstance(source.item, Readable) and source.item.drawn):
+            found = in_place(
+                source.item, source.name, kinds[source.collection], root, axis4=axis4,
+                labels=label_names.get(source.collection), orientation=target.write.orientation,
+            )  # fmt: skip
+            if known.registers(found):
+                return {"_unchanged": True}
+            row = register_volume(found, source, target)
+            return {**row, "_fingerprint": mark, "_seconds": time.monotonic() - begun}
         loaded = load(
             source.item, source.name, kinds[source.collection], axis4=axis4,
             labels=label_names.get(source.collection), orientation=target.write.orientation, near=location,
         )  # fmt: skip
         loaded = blank_nifti(loaded) if deidentify else loaded
-        if known == loaded.digest:
+        if known.digest == loaded.digest:
             return {"_unchanged": True}
-        row = write_volume(loaded, source, target)
+        row = write_volume(loaded, source, stored)
         return {**row, "_fingerprint": mark, "_seconds": time.monotonic() - begun}
 
     todo = [s for s in sources if s.obs_id not in outcome.rows]
     groups = [
-        # the digest to compare with goes with its source: a worker needs to know no others
-        [(s, held.get(s.obs_id, ("", ""))[1] if on_conflict == "update" else "") for s in group]
+        # what to compare with goes with its source: a worker needs to know no others
+        [(s, held.get(s.obs_id, NOT_HELD) if on_conflict == "update" else NOT_HELD) for s in group]
         for group in grouped(todo, width_of(executor, workers))
     ]
     try:
@@ -208,10 +231,33 @@ def _check_obs(
             )
 
 
+def _root_of(source_root: str | os.PathLike[str] | None, base: Snapshot | None) -> Any:
+    """The root of source files: the caller's, else the one that the study was opened with."""
+    if base is None:
+        return source_root
+    place = base.storage.location
+    if source_root is None:
+        return place.sources
+    given = place.with_sources(source_root).source_root.uri
+    registered = any(entry.backend == IN_PLACE for entry in base.commit.collections)
+    if registered and given != place.source_root.uri:
+        raise ConfigError(
+            "source_root=", expected=f"{place.source_root.uri}, which files of the study are below",
+            got=given, hint="Open the study with the source_root= that all of its files are below.",
+        )  # fmt: skip
+    return source_root
+
+
 def _path_of(base: Snapshot | None, collection: str) -> str:
     """Where a collection's volumes go; one that was renamed keeps its first folder."""
     entry = None if base is None else base.commit.collection(collection)
     return collection_path(collection) if entry is None else entry.path
+
+
+def _backend_of(rows: Sequence[Mapping[str, Any]], chosen: str) -> str:
+    """What a collection is on: IN_PLACE while one of its volumes is, else where all of them are stored."""
+    names = {backend_of_name(row["_path"]) for row in rows} if chosen == IN_PLACE else set()
+    return names.pop() or chosen if len(names) == 1 else chosen
 
 
 def _edit(
@@ -221,7 +267,7 @@ def _edit(
     subjects: pa.Table | None,
     obs: Mapping[str, Any],
     backend: str,
-    held: Mapping[str, tuple[str, str]],
+    held: Mapping[str, Held],
     base: Snapshot | None,
 ) -> Edit:
     """What to commit: rows in the order of the plan, whatever order the workers finished in."""
@@ -234,7 +280,10 @@ def _edit(
         if collection in obs:
             table = join_obs(table, obs[collection], collection)
         thumbnails = [{**{n: r[n] for n in ("obs_subject_id", "obs_id")}, "jpeg": r["_jpeg"]} for r in rows]
+        thumbnails = [t for t in thumbnails if t["jpeg"] is not None]  # of voxels that nobody has read
         tables = {"obs": table, "thumbnails": pa.Table.from_pylist(thumbnails, schema=THUMBNAIL_SCHEMA)}
+        if not thumbnails:
+            del tables["thumbnails"]
         old = [i for i in table["obs_id"].to_pylist() if i in held]
         replaced = {name: select_rows(t, old, "obs_id") for name, t in tables.items()} if old else {}
         if base is not None and old:
@@ -242,7 +291,7 @@ def _edit(
         new = [i for i in table["obs_id"].to_pylist() if i not in held]
         edit.collections[collection] = CollectionEdit(
             kind=target.kinds[collection],
-            backend=backend,
+            backend=_backend_of(rows, backend),
             create=True,
             added={name: select_rows(t, new, "obs_id") for name, t in tables.items()},
             replaced=replaced,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from radiobject.errors import ConflictError, MetadataError
+from radiobject.errors import ConfigError, ConflictError, MetadataError
 from radiobject.format.catalog import Snapshot
 from radiobject.ingest.sessions import Held, Series
 
-__all__ = ["held_series", "refuse_other_key", "sessions_hold"]
+__all__ = ["held_series", "refuse_names_in_place", "refuse_other_key", "sessions_hold"]
 
 _WANTED = (
     "obs_subject_id", "obs_id", "session", "run", "study_uid", "series_uid", "series_volume", "deid_key_id",
@@ -55,6 +55,16 @@ def _sessions(held: Held) -> set[tuple[str, str, str]]:
     return {
         (h["obs_subject_id"], h["session"], h["study_uid"]) for h in held if h["session"] and h["study_uid"]
     }
+
+
+def refuse_names_in_place(*, deidentify: bool, copy: bool) -> None:
+    """Raise `ConfigError` for DICOM with pseudonyms that is to stay in its files."""
+    if deidentify and not copy:
+        raise ConfigError(
+            "copy=False", expected="deidentify=False", got="deidentify=True (the default)",
+            hint="Names stand in the headers of files, which stay as they are, and in their paths, which the "
+            "study keeps. Pass deidentify=False where it may know them, else leave copy= out.",
+        )  # fmt: skip
 
 
 def refuse_other_key(key_id: str | None, held: Held, uri: str) -> None:

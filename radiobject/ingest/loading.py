@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from radiobject.config import OrientationConfig
 from radiobject.errors import RadiObjectError, SourceError
 from radiobject.format.meta import Kind, Label
-from radiobject.ingest.files import Reader
+from radiobject.ingest.files import PEEK_BYTES, Reader
 from radiobject.ingest.nifti import read_nifti, says_labels
-from radiobject.ingest.sources import Readable
+from radiobject.ingest.sources import Readable, is_url, path_of
 from radiobject.location import Location
 from radiobject.storage import Storage
 from radiobject.writing.loaded import Axis4, Loaded, refuse_float_labels, reoriented
@@ -57,55 +53,34 @@ def load(
 
 
 def _loaded(item: Any, name: str, kind: Kind, axis4: Axis4, near: Location | None) -> Loaded:
-    path = _path_of(item)
+    path = path_of(item)
     return from_object(item, name, axis4) if path is None else _from_file(path, kind, axis4, near)
-
-
-def _path_of(item: Any) -> str | None:
-    if isinstance(item, str | os.PathLike):
-        return os.fspath(item)
-    proxy = getattr(item, "dataobj", None)
-    name = getattr(getattr(item, "file_map", {}).get("image"), "filename", None)
-    # nibabel marks what still lies in the file; an array in memory may have been changed
-    if (
-        name
-        and getattr(proxy, "is_proxy", False)
-        and re.search(r"\.(nii|img|hdr)(\.gz)?$", str(name), re.IGNORECASE)
-        and _is_as_in_file(item)
-    ):
-        return str(name)
-    return None
-
-
-def _is_as_in_file(image: Any) -> bool:
-    """Whether neither the affine nor the header of an open image was changed since it was loaded."""
-    try:
-        fresh = type(image).from_file_map(image.file_map)
-    except Exception:
-        # a file that is gone or damaged by now: reading it as a file says so by name
-        return True
-    return bool(np.array_equal(fresh.affine, image.affine) and fresh.header == image.header)
 
 
 def is_labels(item: Any, near: Location | None) -> bool:
     """Whether a source says itself that it is a label map; one that cannot be read says nothing yet."""
     if isinstance(item, Readable):
         return False
-    path = _path_of(item)
+    path = path_of(item)
+    if path is None:
+        return False
     try:
-        return path is not None and says_labels(path.removeprefix("file://"), reader=_reader(path, near))
+        return says_labels(path.removeprefix("file://"), reader=_reader(path, near, PEEK_BYTES))
     except RadiObjectError:
         return False  # the ingest itself will say what is wrong with it
 
 
-def _reader(path: str, near: Location | None) -> Reader | None:
-    """Fetches the files of a URL; None for a path, which needs none."""
-    if not re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]+://", path) or path.startswith("file://"):
+def _reader(path: str, near: Location | None, at_most: int | None = None) -> Reader | None:
+    """Fetches the files of a URL, or their first bytes; None for a path, which needs none."""
+    if not is_url(path):
         return None
 
     def read(url: str) -> bytes:
         folder, _, key = url.rpartition("/")
-        return Storage(near.beside(folder) if near else Location(folder)).read(key)
+        storage = Storage(near.beside(folder) if near else Location(folder))
+        if at_most is None:
+            return storage.read(key)
+        return storage.read_range(key, 0, min(at_most, storage.info(key).bytes))
 
     return read
 

@@ -42,7 +42,16 @@ from radiobject.ingest.files import (
 from radiobject.ingest.gzipped import gunzip, gunzip_start, is_gzip
 from radiobject.writing.loaded import Axis4
 
-__all__ = ["PEEK_BYTES", "Axis4", "NiftiGeometry", "NiftiImage", "peek_nifti", "read_nifti", "says_labels"]
+__all__ = [
+    "PEEK_BYTES",
+    "Axis4",
+    "NiftiGeometry",
+    "NiftiImage",
+    "header_labels",
+    "peek_nifti",
+    "read_nifti",
+    "says_labels",
+]
 
 _STORED = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
@@ -94,6 +103,30 @@ class NiftiGeometry:
         """Size of the voxels in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def stored_axes(self) -> tuple[str, ...]:
+        """The order of the axes of the voxels in the file, slowest first."""
+        return tuple(axis for axis in reversed(self.source.file_axes) if axis != "1")
+
+    def described(self, kind: Literal["image", "label"], labels: tuple[Label, ...]) -> VolumeMeta:
+        """The same, as it is stored with a volume."""
+        return VolumeMeta(
+            affine=self.affine, dims=self.dims, kind=kind, scaling=self.scaling, space_unit=self.space_unit,
+            time_unit=self.time_unit, time_step=self.time_step, window=self.window,
+            labels=labels if kind == "label" else (), source=self.source,
+        )  # fmt: skip
+
+    def require_length(self, name: str, found: int) -> None:
+        """Refuse (`SourceCorruptError`) an uncompressed file of so many bytes that is not the header's."""
+        needed = self.vox_offset + self.nbytes
+        if not needed <= found <= needed + _BESIDE:
+            raise SourceCorruptError(
+                name,
+                expected=f"{needed} bytes, as its header says",
+                got=f"{found}" + (", a header without voxels" if found == self.vox_offset else ""),
+                hint="The file is truncated, or its header describes another one; fetch it again.",
+            )
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NiftiImage(NiftiGeometry):
@@ -114,11 +147,7 @@ class NiftiImage(NiftiGeometry):
 
     def meta(self, kind: Literal["image", "label"] = "image") -> VolumeMeta:
         """The same, as it is stored with a volume."""
-        return VolumeMeta(
-            affine=self.affine, dims=self.dims, kind=kind, scaling=self.scaling, space_unit=self.space_unit,
-            time_unit=self.time_unit, time_step=self.time_step, window=self.window,
-            labels=self.labels if kind == "label" else (), source=self.source,
-        )  # fmt: skip
+        return self.described(kind, self.labels)
 
 
 def read_nifti(
@@ -148,13 +177,7 @@ def read_nifti(
             header = gunzip(hdr_name, header, 0, _BESIDE)
     offset, needed = geometry.vox_offset, geometry.vox_offset + geometry.nbytes
     body = gunzip(name, raw, needed, _BESIDE) if is_gzip(raw) else raw
-    if not needed <= len(body) <= needed + _BESIDE:
-        raise SourceCorruptError(
-            name,
-            expected=f"{needed} bytes, as its header says",
-            got=f"{len(body)}" + (", a header without voxels" if len(body) == offset else ""),
-            hint="The file is truncated, or its header describes another one; fetch it again.",
-        )
+    geometry.require_length(name, len(body))
     digest = hashlib.sha256(header)
     digest.update(body)
     lead, tail = body[:offset], body[needed:]
@@ -167,7 +190,7 @@ def read_nifti(
         lead=lead,
         tail=tail,
         digest=digest.hexdigest(),
-        labels=_labels(header, geometry),
+        labels=header_labels(header, geometry),
     )
 
 
@@ -314,14 +337,15 @@ def _voxels(body: bytes, geometry: NiftiGeometry) -> npt.NDArray[Any]:
     source = geometry.source
     stored = geometry.dtype.newbyteorder("<" if source.byteorder == "<" else ">")
     sizes = dict(zip(geometry.dims, geometry.shape, strict=True))
-    in_file = [axis for axis in reversed(source.file_axes) if axis != "1"]
+    in_file = geometry.stored_axes
     flat = np.frombuffer(body, stored, math.prod(geometry.shape), geometry.vox_offset)
     voxels = flat.reshape([sizes[axis] for axis in in_file])
     voxels = voxels.transpose([in_file.index(axis) for axis in geometry.dims])
     return np.require(voxels.astype(geometry.dtype, copy=False), requirements=("C", "A"))
 
 
-def _labels(header: bytes, geometry: NiftiGeometry) -> tuple[Label, ...]:
+def header_labels(header: bytes, geometry: NiftiGeometry) -> tuple[Label, ...]:
+    """Names and colours of labels from a Caret extension of a whole header."""
     start = _FORMATS[geometry.source.format].sizeof_hdr
     for code, content in extensions(header, start, len(header), geometry.source.byteorder):
         labels = caret_labels(content) if code == CARET else ()

@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import google_crc32c
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.backends import backend_for
+from radiobject.backends import IN_PLACE, backend_for
+from radiobject.backends.files import FilesBackend
+from radiobject.backends.files.manifest import Description, parse_hint
 from radiobject.config import WriteConfig
-from radiobject.errors import AlignmentError, DuplicateIdError, MetadataError
+from radiobject.errors import AlignmentError, ConfigError, DuplicateIdError, MetadataError
 from radiobject.format.catalog import Snapshot
 from radiobject.format.meta import Kind
 from radiobject.format.rows import differing_rows
@@ -21,10 +24,13 @@ from radiobject.ingest.metadata import refuse_subjects_without_row
 from radiobject.ingest.sources import Readable, Source
 from radiobject.location import Location
 from radiobject.model.naming import names_labels
+from radiobject.writing.in_place import InPlace
 from radiobject.writing.loaded import Axis4
 from radiobject.writing.objects import is_volume
 
 __all__ = [
+    "NOT_HELD",
+    "Held",
     "OnConflict",
     "Settings",
     "backend_name",
@@ -52,32 +58,57 @@ class Settings:
     deidentify: bool = False
 
 
-def held_volumes(base: Snapshot | None, sources: Sequence[Source]) -> dict[str, tuple[str, str]]:
-    """Collection and source digest of every volume of the sources that the study holds, by obs_id."""
-    held: dict[str, tuple[str, str]] = {}
+@dataclass(frozen=True)
+class Held:
+    """A volume that the study holds: its collection, the digest of its source where that is known, and what
+    is registered of one that stays where it lies."""
+
+    collection: str = ""
+    digest: str = ""
+    registered: Description | None = None
+
+    def registers(self, found: InPlace) -> bool:
+        """Whether it is that very one: files of the same size, time and head, and the same beside them."""
+        if self.registered is None or self.registered.source != found.source:
+            return False
+        beside = {name: (len(data), google_crc32c.value(data)) for name, data in found.extras.items()}
+        return beside == dict(self.registered.extras)
+
+
+NOT_HELD = Held()
+
+
+def held_volumes(base: Snapshot | None, sources: Sequence[Source]) -> dict[str, Held]:
+    """Every volume of the sources that the study holds, by obs_id."""
+    held: dict[str, Held] = {}
     if base is None:
         return held
     wanted = pa.array([s.obs_id for s in sources], pa.string())
     for entry in base.commit.collections:
         table = base.table("obs", entry.name)
         found = pc.indices_nonzero(pc.is_in(table.column("obs_id"), value_set=wanted))
-        for row in table.rows(found.to_numpy(), ["obs_id", "source_digest"]).to_pylist():
-            held[row["obs_id"]] = (entry.name, row["source_digest"] or "")
+        registered = ["_path", "_hint"] if entry.backend == IN_PLACE else []
+        for row in table.rows(found.to_numpy(), ["obs_id", "source_digest", *registered]).to_pylist():
+            files = None
+            if row.get("_path", "").endswith(FilesBackend.suffix):
+                files = parse_hint(row["_hint"])
+            held[row["obs_id"]] = Held(entry.name, row["source_digest"] or "", files)
     return held
 
 
 def settle_conflicts(
-    sources: Sequence[Source], held: Mapping[str, tuple[str, str]], on_conflict: OnConflict
+    sources: Sequence[Source], held: Mapping[str, Held], on_conflict: OnConflict
 ) -> list[Source]:
     """The sources to look at, given what the study holds already."""
     if on_conflict not in ("error", "skip", "update", "replace"):
         raise MetadataError("on_conflict=", expected="error, skip, update or replace", got=repr(on_conflict))
     for source in sources:
-        if source.obs_id in held and (on_conflict == "error" or held[source.obs_id][0] != source.collection):
+        known = held.get(source.obs_id)
+        if known is not None and (on_conflict == "error" or known.collection != source.collection):
             raise DuplicateIdError(
                 f"obs_id {source.obs_id!r} ({source.name})",
                 expected="an id that the study does not hold",
-                got=f"one in collection {held[source.obs_id][0]!r}",
+                got=f"one in collection {known.collection!r}",
                 hint='Pass on_conflict="skip", "update" or "replace".',
             )
     return [s for s in sources if on_conflict != "skip" or s.obs_id not in held]
@@ -138,10 +169,28 @@ def kinds_of(
     return kinds, names
 
 
-def backend_name(chosen: str | None, location: Location, base: Snapshot | None) -> str:
-    """The backend of the new volumes: the caller's, else the study's, else the one that suits the place."""
+def backend_name(
+    chosen: str | None, location: Location, base: Snapshot | None, *, copy: bool = True,
+    deidentify: bool = False,
+) -> str:  # fmt: skip
+    """The backend of the new volumes: the caller's, else the study's, else the one that suits the place.
+
+    `ConfigError` for what cannot be together: files that stay as they are, and headers to be blanked.
+    """
+    if not copy:
+        if deidentify:
+            raise ConfigError(
+                "copy=False", expected="deidentify=False", got="deidentify=True",
+                hint="Files that stay where they lie keep what they say of people. Pass copy=True.",
+            )  # fmt: skip
+        if chosen not in (None, IN_PLACE):
+            raise ConfigError("copy=False", expected=f"backend={IN_PLACE!r} or none", got=repr(chosen))
+        return IN_PLACE
+    if chosen == IN_PLACE:
+        raise ConfigError(f"backend={IN_PLACE!r}", expected="copy=False", got="copy=True")
     if chosen is None and base is not None and base.commit.collections:
-        return base.commit.collections[0].backend
+        held = [c.backend for c in base.commit.collections if c.backend != IN_PLACE]
+        return held[0] if held else backend_for(None, location)
     return backend_for(chosen, location)
 
 

@@ -9,18 +9,27 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from radiobject.errors import DuplicateIdError, MetadataError, SourceError, SourceNotFoundError
+import numpy as np
+
+from radiobject.errors import (
+    DuplicateIdError,
+    MetadataError,
+    SourceError,
+    SourceNotFoundError,
+    SourceUnsupportedError,
+)
 from radiobject.format.layout import check_collection_name
 from radiobject.location import Location
 from radiobject.storage import Storage
+from radiobject.writing.in_place import InPlace
 from radiobject.writing.loaded import Loaded
 from radiobject.writing.objects import is_array_pair, is_object, is_volume, told_apart
 
-__all__ = ["Readable", "Source", "file_states", "resolve"]
+__all__ = ["Readable", "Source", "file_states", "is_url", "path_of", "resolve"]
 
 _NIFTI = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
 _WILD = re.compile(r"[*?\[]")
@@ -32,6 +41,9 @@ _RUN = re.compile(r"(?:^|_)run-(\d+)(?:_|$)")
 
 class Readable:
     """A source that reads itself, such as the images of a DICOM series; safe to pickle."""
+
+    drawn = False
+    """Whether its voxels are in no file, but made when it is read: it is written also with copy=False."""
 
     @property
     def name(self) -> str:
@@ -52,9 +64,49 @@ class Readable:
         """The volume in memory. Raises from the `SourceError` branch, or `MissingDependencyError`."""
         raise NotImplementedError
 
+    def in_place(self, relative: Callable[[str], str]) -> InPlace:
+        """The volume, left where it lies; `relative` gives the path of a file or folder below the root of
+        all sources. Raises from the `SourceError` branch, for what cannot be left there too."""
+        raise SourceUnsupportedError(
+            self.name, expected="a source that can be read where it lies, for copy=False",
+            got=type(self).__name__, hint="Pass copy=True.",
+        )  # fmt: skip
+
     def private(self, text: str) -> str:
         """A text about it, an error's say, as the study may keep it: without what names people."""
         raise NotImplementedError
+
+
+def path_of(item: Any) -> str | None:
+    """The file that an item is, or that nibabel has open and unchanged; None for what is in memory."""
+    if isinstance(item, str | os.PathLike):
+        return os.fspath(item)
+    proxy = getattr(item, "dataobj", None)
+    name = getattr(getattr(item, "file_map", {}).get("image"), "filename", None)
+    # nibabel marks what still lies in the file; an array in memory may have been changed
+    if (
+        name
+        and getattr(proxy, "is_proxy", False)
+        and re.search(r"\.(nii|img|hdr)(\.gz)?$", str(name), re.IGNORECASE)
+        and _is_as_in_file(item)
+    ):
+        return str(name)
+    return None
+
+
+def _is_as_in_file(image: Any) -> bool:
+    """Whether neither the affine nor the header of an open image was changed since it was loaded."""
+    try:
+        fresh = type(image).from_file_map(image.file_map)
+    except Exception:
+        # a file that is gone or damaged by now: reading it as a file says so by name
+        return True
+    return bool(np.array_equal(fresh.affine, image.affine) and fresh.header == image.header)
+
+
+def is_url(path: str) -> bool:
+    """Whether it is one of a store elsewhere."""
+    return _URL.match(path) is not None and not path.startswith("file://")
 
 
 def file_states(paths: Iterable[str], said: str = "") -> str | None:
@@ -186,7 +238,7 @@ def _entries(collection: str, value: Any, near: Location | None) -> Iterable[_En
 
 def _expand(text: str, near: Location | None) -> list[str]:
     """The files that a glob, a folder or a single path stands for."""
-    if _URL.match(text) and not text.startswith("file://"):
+    if is_url(text):
         return _expand_url(text, near)
     text = os.path.expanduser(text.removeprefix("file://"))
     if os.path.isdir(text):

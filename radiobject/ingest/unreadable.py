@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from radiobject.errors import SourceError
 from radiobject.ingest.sources import Readable
+from radiobject.writing.in_place import InPlace
 from radiobject.writing.loaded import Loaded
 
 __all__ = ["Unreadable", "without_folders", "without_paths"]
@@ -46,6 +47,10 @@ class Unreadable(Readable):
         return without_paths(text, [self.path, *self.others])
 
     def load(self) -> Loaded:
+        """Raises the reason."""
+        raise self.error
+
+    def in_place(self, relative: Callable[[str], str]) -> InPlace:
         """Raises the reason."""
         raise self.error
 

@@ -34,7 +34,7 @@ class RadiObjectBackendEntrypoint(BackendEntrypoint):
     supports_groups = True
     open_dataset_parameters: ClassVar[tuple[str, ...]] = (
         "filename_or_obj", "drop_variables", "collection", "grid", "columns", "order", "fill",
-        "antialias", "on", "missing", "version", "storage_options",
+        "antialias", "on", "missing", "version", "storage_options", "source_root",
     )  # fmt: skip
 
     def open_dataset(  # type: ignore[override]
@@ -52,12 +52,13 @@ class RadiObjectBackendEntrypoint(BackendEntrypoint):
         missing: Literal["error", "drop"] = "error",
         version: int | str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        source_root: str | os.PathLike[str] | None = None,
     ) -> xr.Dataset:
         """A collection as a variable, one row a volume; of several collections one row a set of partners."""
         from radiobject.lazy.study import opened_dataset
 
         ds = opened_dataset(
-            filename_or_obj, collection, version, storage_options,
+            filename_or_obj, collection, version, storage_options, source_root=source_root,
             grid=grid, columns=columns, order=order, fill=fill, antialias=antialias, on=on, missing=missing,
         )  # fmt: skip
         return _without(ds, drop_variables)
@@ -83,11 +84,12 @@ class RadiObjectBackendEntrypoint(BackendEntrypoint):
         columns: Sequence[str] | None = None,
         version: int | str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        source_root: str | os.PathLike[str] | None = None,
     ) -> xr.DataTree:
         """A node for each collection, as `open_dataset` opens it."""
         groups = self.open_groups_as_dict(
             filename_or_obj, drop_variables=drop_variables, grid=grid, columns=columns, version=version,
-            storage_options=storage_options,
+            storage_options=storage_options, source_root=source_root,
         )  # fmt: skip
         return xr.DataTree.from_dict(groups)
 
@@ -100,12 +102,15 @@ class RadiObjectBackendEntrypoint(BackendEntrypoint):
         columns: Sequence[str] | None = None,
         version: int | str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        source_root: str | os.PathLike[str] | None = None,
     ) -> dict[str, xr.Dataset]:
         """The same as a dict, for `xr.open_groups`."""
         from radiobject.lazy.study import collections_to_groups
         from radiobject.model.radi_object import RadiObject
 
-        radi = RadiObject(filename_or_obj, version=version, storage_options=storage_options)
+        radi = RadiObject(
+            filename_or_obj, version=version, storage_options=storage_options, source_root=source_root
+        )
         groups = collections_to_groups(radi, grid, columns)
         return {path: _without(ds, drop_variables) for path, ds in groups.items()}
 

@@ -97,13 +97,14 @@ def opened_dataset(
     version: int | str | None,
     storage_options: Mapping[str, Any] | None,
     *,
+    source_root: str | os.PathLike[str] | None,
     on: Sequence[str] | None,
     missing: Literal["error", "drop"],
     **options: Any,
 ) -> xr.Dataset:
     """The study at a URI as `xr.open_dataset` is to give it: one collection, or partners of several."""
     place, named = split_collection(os.fspath(uri))
-    radi = RadiObject(place, version=version, storage_options=storage_options)
+    radi = RadiObject(place, version=version, storage_options=storage_options, source_root=source_root)
     wanted = named if collection is None else collection
     if wanted is None and len(radi.collection_names) == 1:
         wanted = radi.collection_names[0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -21,10 +20,11 @@ from radiobject.errors import ConfigError
 from radiobject.forking import renew_on_fork
 from radiobject.frozen import is_whole
 from radiobject.geometry.box import Box
+from radiobject.key_locks import KeyLocks
 from radiobject.model.study import Study
 from radiobject.model.volume import Volume
 
-__all__ = ["Cache", "CachedHandle", "InMemory", "KeyLocks", "cached", "volume_key"]
+__all__ = ["Cache", "CachedHandle", "InMemory", "cached", "volume_key"]
 
 Array = npt.NDArray[Any]
 
@@ -158,39 +158,6 @@ class InMemory:
 
     def __repr__(self) -> str:
         return f"InMemory(bytes={self.bytes:,})"
-
-
-class KeyLocks:
-    """A lock for each key while somebody wants it: volumes are made one at a time, different ones at once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: OrderedDict[str, tuple[threading.Lock, int]] = OrderedDict()
-
-    def __call__(self, key: str) -> _KeyLock:
-        return _KeyLock(self, key)
-
-
-class _KeyLock:
-    __slots__ = ("_key", "_locks")
-
-    def __init__(self, locks: KeyLocks, key: str) -> None:
-        self._locks, self._key = locks, key
-
-    def __enter__(self) -> None:
-        with self._locks._lock:
-            lock, users = self._locks._held.get(self._key, (threading.Lock(), 0))
-            self._locks._held[self._key] = lock, users + 1
-        lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        with self._locks._lock:
-            lock, users = self._locks._held[self._key]
-            if users == 1:
-                del self._locks._held[self._key]
-            else:
-                self._locks._held[self._key] = lock, users - 1
-        lock.release()
 
 
 def cached(volume: Volume, cache: Cache, key: str) -> Volume:

@@ -23,7 +23,7 @@ from radiobject.backends.base import ArraySpec
 from radiobject.errors import ConfigError, RadiObjectError
 from radiobject.forking import renew_on_fork
 from radiobject.frozen import is_whole
-from radiobject.ml.caching import KeyLocks
+from radiobject.key_locks import KeyLocks
 
 fcntl: Any
 try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from radiobject.backends import IN_PLACE
 from radiobject.config import WriteConfig
-from radiobject.errors import DuplicateIdError, SelectionError
+from radiobject.errors import ConfigError, DuplicateIdError, SelectionError
 from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import Edit
 from radiobject.format.layout import check_collection_name
@@ -83,7 +84,7 @@ def _copied(study: Study, name: str, collection: CollectionView, message: str, h
     transaction.journal.begin(transaction.operation, None)
     chosen = Chosen(name, origin, collection.name, collection._rows(), ids)
     edits = copied_collections(
-        [chosen], base.storage, backend=study.backend_beside(collection.backend), home=base.commit.study,
+        [chosen], base.storage, backend=_backend(study, origin, collection), home=base.commit.study,
         executor=how.executor, workers=how.workers, progress=how.progress,
     )  # fmt: skip
     edits[name].joins = False
@@ -91,6 +92,20 @@ def _copied(study: Study, name: str, collection: CollectionView, message: str, h
     ledger = ledger_lines([chosen], [] if own else collection.subjects.to_list())
     edit = Edit(subjects=subjects, collections=edits, reads=frozenset(ids), ledger=ledger)
     return study.finish(transaction, edit)
+
+
+def _backend(study: Study, origin: Study, collection: CollectionView) -> str:
+    """Where copies go; volumes that stay where they lie do so where both studies look at the same place."""
+    if collection.backend == IN_PLACE and _same_sources(study, origin):
+        return IN_PLACE
+    return study.backend_beside(collection.backend)
+
+
+def _same_sources(study: Study, origin: Study) -> bool:
+    try:
+        return study.location.source_root.uri == origin.location.source_root.uri
+    except ConfigError:
+        return False  # one of them has no folder around it
 
 
 def _refuse_stale(study: Study, collection: CollectionView) -> None:

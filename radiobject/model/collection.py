@@ -31,8 +31,8 @@ class VolumeCollection(CollectionView):
     """Volumes of one kind (a modality, a series, a segmentation) with one row of `obs` each.
 
     `iloc[int]`, `loc[str]` and a `sel` that finds one give a `Volume`; every other selection gives a view
-    that keeps the order of the collection. Nothing is read before voxels are indexed. `ctx` is that of
-    `RadiObject`, here and where a collection is written and opened.
+    that keeps the order of the collection. Nothing is read before voxels are indexed. `ctx` and
+    `source_root` are those of `RadiObject`, here and where a collection is written and opened.
     """
 
     def __init__(
@@ -42,9 +42,10 @@ class VolumeCollection(CollectionView):
         *,
         version: int | str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        source_root: str | os.PathLike[str] | None = None,
     ) -> None:
         place, name = split_collection(os.fspath(uri))
-        study = Study.at(place, version, None, storage_options, ctx)
+        study = Study.at(place, version, None, storage_options, ctx, source_root)
         if name is None and len(study.names) != 1:
             raise SelectionError(
                 f"VolumeCollection({place!r})",

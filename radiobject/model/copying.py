@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.backends import backend_for, get_backend
+from radiobject.backends import IN_PLACE, backend_for, backend_of_volume, get_backend
 from radiobject.backends.base import Backend
-from radiobject.errors import DuplicateIdError, MetadataError, RadiObjectError
+from radiobject.errors import ConfigError, DuplicateIdError, MetadataError, RadiObjectError
 from radiobject.executor import Executor, Progress, progress_bar, run
 from radiobject.format.catalog import Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
@@ -91,7 +91,7 @@ def copy_study(
     when studies tell different things about a subject, `CorruptObjectError` for a source that fails its
     checksum.
     """
-    location = Location(uri, storage_options)
+    location = Location(uri, storage_options).with_sources(_sources_of(chosen))
     storage = Storage(location)
     people = subjects if isinstance(subjects, pa.Table) else merged_subjects(subjects)
     # what cannot be is refused before anything is made
@@ -173,7 +173,11 @@ def _jobs(
     wanted = ("obs_id", "_path", "_hint", "_volume", "_objects", "_foreground")
     for job in rows.select([c for c in wanted if c in rows.schema.names]).to_pylist():
         obs_id = part.ids.get(job["obs_id"], job["obs_id"])
-        new = volume_path(path, obs_id, secrets.token_hex(8), target.suffix)
+        suffix = target.suffix
+        if target.name == IN_PLACE:
+            # of such a collection, what is stored already stays on its backend
+            suffix = get_backend(backend_of_volume(IN_PLACE, job["_path"]), part.study.location).suffix
+        new = volume_path(path, obs_id, secrets.token_hex(8), suffix)
         begun.append((target, new))
         yield {**job, "new": new}
 
@@ -199,11 +203,36 @@ def _targets(
     found = []
     for part in chosen:
         source = part.study.backend(part.study.entry(part.collection).backend)
-        target = get_backend(backend_for(backend, location, source.name), location)
+        stays = source.name == IN_PLACE and backend in (None, IN_PLACE)
+        name = IN_PLACE if stays else backend_for(backend, location, source.name)
+        if name == IN_PLACE:
+            _require_in_place(part, source, location)
+        target = get_backend(name, location)
         for place, end in ((part.study.location, source), (location, target)):
             refuse_other_processes(place, executor, persistent=end.capabilities.persistent)
         found.append(target)
     return found
+
+
+def _require_in_place(part: Chosen, source: Backend, location: Location) -> None:
+    """Refuse (`ConfigError`) to leave volumes where they lie when the copy would look for them elsewhere."""
+    if source.name != IN_PLACE:
+        raise ConfigError(
+            f"backend={IN_PLACE!r} for {part.name!r}", expected="volumes that were registered by copy=False",
+            got=f"volumes that are stored on {source.name!r}",
+        )  # fmt: skip
+    theirs, ours = part.study.location.source_root.uri, location.source_root.uri
+    if theirs != ours:
+        raise ConfigError(
+            f"collection {part.name!r}, which stays where it lies", expected=f"sources below {ours}",
+            got=f"sources below {theirs}", hint='Pass backend="zarr" to store its voxels in the copy.',
+        )  # fmt: skip
+
+
+def _sources_of(chosen: Sequence[Chosen]) -> Location | None:
+    """Where a copy finds what stays where it lies: where the first study does."""
+    places = [p.study.location for p in chosen if p.study.entry(p.collection).backend == IN_PLACE]
+    return places[0].source_root if places else None
 
 
 def _refuse_twice(chosen: Sequence[Chosen]) -> None:

@@ -50,6 +50,8 @@ class CreatedStudy(StudyView):
         storage_options: Mapping[str, Any] | None = None,
         single_writer: bool = False,
         deidentify: bool = False,
+        copy: bool = True,
+        source_root: str | os.PathLike[str] | None = None,
         ctx: Any = None,
     ) -> Self:
         """Create a study from NIfTI files, arrays, images or Volumes, in one commit, and open it.
@@ -85,6 +87,12 @@ class CreatedStudy(StudyView):
             Needed for a store that cannot let exactly one of two writers win; you promise to be the only one.
         deidentify
             Blank the free text of headers and drop their extensions; exports are then not the source's bytes.
+        copy
+            False registers files where they lie: their headers are read, voxels stay in them. Statistics and
+            thumbnails, which need voxels, are null. A file that changes later is `SourceChangedError`.
+        source_root
+            The folder or URL that files of copy=False are below, by default the one that holds the study.
+            Whoever opens the study elsewhere says so there, too.
         ctx
             That of `RadiObject`, for the study that is opened then.
         """
@@ -96,6 +104,7 @@ class CreatedStudy(StudyView):
             axis4=axis4, reorient=reorient, write=write, errors=errors, resume=resume, progress=progress,
             executor=executor, workers=workers, commit_every=commit_every, message=message, backend=backend,
             storage_options=dict(storage_options or {}), single_writer=single_writer, deidentify=deidentify,
+            copy=copy, source_root=source_root,
         )  # fmt: skip
         return cls._of(Study(snapshot, context))
 
@@ -178,7 +187,8 @@ class CreatedStudy(StudyView):
         irregular
             "keep" stores volumes with missing or uneven slices, at their mean spacing, and says so in obs.
         obs_meta, options
-            Those of `from_niftis`.
+            Those of `from_niftis`. copy=False needs deidentify=False: files that stay where they lie keep the
+            names in their headers, and the study their paths. SEG and RTSTRUCT are written all the same.
         """
         from radiobject.ingest.dicom import ingest_dicoms
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypeGuard, Unpack
 
 import pyarrow as pa
 
@@ -20,12 +20,13 @@ from radiobject.model.creating import CreatedStudy
 from radiobject.model.execution import Execution, How
 from radiobject.model.foreground import index_labels
 from radiobject.model.history import StudyHistory
+from radiobject.model.materialize import materialized
 from radiobject.model.partners import split_subjects
 from radiobject.model.removal import removal
 from radiobject.model.staging import StagedStudy
 from radiobject.model.study import Study
 from radiobject.model.study_query import StudyQuery
-from radiobject.moved import renamed
+from radiobject.moved import known_as, renamed
 
 __all__ = ["RadiObject"]
 
@@ -41,6 +42,9 @@ class RadiObject(CreatedStudy, StudyHistory):
     `ctx` is a `tiledb.Ctx` to read volumes on TileDB by, through this handle and what is made from it; other
     processes use their own. Studies on other backends take those of `radiobject.parallel` only, to no effect.
 
+    `source_root` is the folder or URL that source files are below, for volumes that were registered where
+    they lie (copy=False); the folder that holds the study unless given.
+
     Raises `StudyNotFoundError`, `SnapshotExpiredError` for a version that was cleaned up, `FormatError` for a
     study of a newer format, `ConfigError` for a `ctx` that is none or that the study cannot honour.
     """
@@ -53,8 +57,9 @@ class RadiObject(CreatedStudy, StudyHistory):
         version: int | str | None = None,
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        source_root: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._set(Study.at(uri, version, backend, storage_options, ctx), None, None, ())
+        self._set(Study.at(uri, version, backend, storage_options, ctx, source_root), None, None, ())
 
     @renamed(niftis="images={'T1w': [(path, subject), ...]}")
     def append(
@@ -249,7 +254,68 @@ class RadiObject(CreatedStudy, StudyHistory):
         return RadiObject._of(Study(snapshot, context))
 
     to_radi_object = write
-    materialize = renamed(streaming="write(uri): volumes are always copied one by one")(write)
+
+    @renamed(streaming="write(uri): volumes are always copied one by one")
+    @known_as(uri="collections")
+    def materialize(
+        self,
+        collections: str | os.PathLike[str] | Iterable[str] | None = None,
+        *,
+        executor: Executor = "threads",
+        workers: int | None = None,
+        resume: bool = True,
+        commit_every: int | None = None,
+        progress: bool | Progress | None = None,
+        errors: Literal["raise", "collect"] = "raise",
+        backend: str | None = None,
+        message: str = "",
+        **copying: Any,
+    ) -> RadiObject:
+        """Store the volumes that were registered where they lie (copy=False), and read them from then on.
+
+        `collections` are all unless named. Ids, tables and what reads return stay equal; statistics,
+        thumbnails, `source_digest` and foreground indexes are filled in. Others may read and write
+        meanwhile: every `commit_every` volumes are a commit (left out: about every 64 volumes or 30 seconds),
+        and a volume that somebody has deleted or replaced stays as they made it. A run that was killed loses
+        nothing that was committed; the next one takes over what it had finished (`resume`). Nothing to do is
+        no commit.
+
+        `backend` stores them: the one that other volumes are on, or zarr. A source that changed since is
+        `SourceChangedError`, one that is gone `MissingObjectError`; with errors="collect" such volumes stay
+        as they are, and the ledger says why. Voxels of a volume and its file are in memory together.
+
+        A path or URL copies the study there instead, as `write` does: so the TileDB-based package has it.
+
+        >>> import os, tempfile, nibabel as nib, numpy as np
+        >>> folder = tempfile.mkdtemp()
+        >>> scan = nib.Nifti1Image(np.arange(24, dtype="i2").reshape(2, 3, 4), np.eye(4))
+        >>> nib.save(scan, os.path.join(folder, "sub-01_T1w.nii.gz"))
+        >>> place = os.path.join(folder, "study")
+        >>> radi = RadiObject.from_niftis(place, {"T1w": folder}, copy=False)
+        >>> radi.T1w.backend, radi.materialize().T1w.backend, radi.version
+        ('files', 'zarr', 2)
+        >>> radi.T1w.iloc[0][1, 2, :].tolist()
+        [20, 21, 22, 23]
+        """
+        how = Execution(executor, workers, progress, errors=errors)
+        if isinstance(collections, os.PathLike) or self._is_place(collections):
+            return self.write(
+                os.fspath(collections), backend=backend, executor=executor, workers=workers,
+                progress=progress, message=message, **copying,
+            )  # fmt: skip
+        if copying:
+            raise TypeError(f"materialize() without a place to copy to takes no {', '.join(copying)}")
+        self._refuse_view("materialize")
+        done = materialized(
+            self._study, collections, how=how, resume=resume, commit_every=commit_every, backend=backend,
+            message=message,
+        )  # fmt: skip
+        self._set(done, None, None, ())
+        return self
+
+    def _is_place(self, text: Any) -> TypeGuard[str]:
+        """Whether it is a path or URL, and no name of a collection."""
+        return isinstance(text, str) and "/" in text and text not in self.collection_names
 
     @contextmanager
     def transaction(self, message: str = "") -> Iterator[RadiObject]:

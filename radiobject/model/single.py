@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from radiobject.backends import backend_of_name, get_backend
+from radiobject.backends import IN_PLACE, backend_of_name, get_backend
 from radiobject.backends.base import VolumeHandle
 from radiobject.config import WriteConfig
 from radiobject.errors import (
@@ -29,6 +29,9 @@ from radiobject.writing.volume import store
 
 __all__ = ["Place", "free_place", "open_single", "write_single"]
 
+
+_TO_HOLDER = 4
+"""Folders from that of a volume to the one that holds its study."""
 
 _ENOUGH = 2**20
 """Bytes of a document that may say, in an error, what stands there."""
@@ -63,15 +66,21 @@ class Place:
 
 
 def open_single(
-    uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None, ctx: Any = None
-) -> tuple[VolumeHandle, VolumeMeta]:
+    uri: str | os.PathLike[str], storage_options: Mapping[str, Any] | None, ctx: Any = None,
+    source_root: str | os.PathLike[str] | None = None,
+) -> tuple[VolumeHandle, VolumeMeta]:  # fmt: skip
     """The volume at a URL, ours or a foreign OME-Zarr 0.5 image, and what it says of itself.
+
+    One that stays where it lies is read below `source_root`, unless given the folder around its study.
 
     Raises `MissingObjectError` for nothing there, `FormatError` for what is no volume.
     """
     place = Place.at(uri, storage_options, ctx)
+    folder = place.folder
+    if source_root is not None or place.backend == IN_PLACE:
+        folder = folder.with_sources(source_root or _around_study(folder))
     try:
-        handle = get_backend(place.backend, place.folder).open_volume(place.name)
+        handle = get_backend(place.backend, folder).open_volume(place.name)
     except (FormatError, MissingObjectError) as error:
         told = _told(place, error)
         if told is None:
@@ -82,6 +91,12 @@ def open_single(
     meta = VolumeMeta.from_json(attrs["radiobject"], place.uri) if ours else read_ome(attrs, place.uri)
     require_dims(meta, handle.spec.dims, place.uri)
     return handle, meta
+
+
+def _around_study(folder: Location) -> Location | None:
+    """What holds the study of a volume's folder, `<study>/collections/<collection>/<volume>`."""
+    above = folder.parents(_TO_HOLDER)
+    return above[_TO_HOLDER - 1] if len(above) >= _TO_HOLDER else None
 
 
 def free_place(

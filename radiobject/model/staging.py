@@ -18,7 +18,7 @@ __all__ = ["StagedStudy"]
 BEAT_SECONDS = 60.0
 """How often an open block looks whether its journals need a new sign of life."""
 
-_AT_ONCE = frozenset({"cleanup", "pin", "purge", "restore", "tag", "transaction", "validate"})
+_AT_ONCE = frozenset({"cleanup", "materialize", "pin", "purge", "restore", "tag", "transaction", "validate"})
 """What has an effect, or a meaning, for committed versions only."""
 
 

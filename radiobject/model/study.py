@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.backends import backend_for, get_backend
+from radiobject.backends import IN_PLACE, backend_for, get_backend
 from radiobject.backends.base import Backend
 from radiobject.errors import (
     CapabilityError,
@@ -66,9 +66,10 @@ class Study:
         backend: str | None,
         options: dict[str, Any] | None,
         ctx: Any = None,
+        source_root: str | os.PathLike[str] | None = None,
     ) -> Study:
         """Read one commit. `backend` only says what the caller expects; the commit knows."""
-        catalog = Catalog(Storage(Location(uri, options)))
+        catalog = Catalog(Storage(Location(uri, options).with_sources(source_root)))
         tagged = None
         if isinstance(version, str):
             version, tagged = read_tag(catalog.storage, version)
@@ -97,6 +98,7 @@ class Study:
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
         ctx: Any = None,
+        source_root: str | os.PathLike[str] | None = None,
     ) -> Study:
         """`open` for a URI that may be pinned: `study@7`, `study@7#sha256:ab12...`.
 
@@ -108,7 +110,7 @@ class Study:
                 f"{uri}", expected=f"version {pinned}, as the URI says", got=f"version={version}"
             )
         options = dict(storage_options or {})
-        study = cls.open(text, pinned if version is None else version, backend, options, ctx)
+        study = cls.open(text, pinned if version is None else version, backend, options, ctx, source_root)
         found = study.snapshot.commit.sha256
         if digest is not None and not found.startswith(digest):
             raise CorruptObjectError(f"{uri}", expected=f"commit {digest}", got=found[: len(digest)])
@@ -131,8 +133,11 @@ class Study:
         return Study(snapshot, self.context)
 
     def backend_beside(self, source: str) -> str:
-        """The backend of a collection that joins this study from one on `source`: one that it has already."""
-        held = [entry.backend for entry in self.snapshot.commit.collections]
+        """The backend of a collection that joins this study from one on `source`: one that it has already.
+
+        Volumes that stay where they lie become such that are stored.
+        """
+        held = [e.backend for e in self.snapshot.commit.collections if e.backend != IN_PLACE]
         if not held:
             return backend_for(None, self.location, source)
         return source if source in held else held[0]

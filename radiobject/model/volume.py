@@ -54,7 +54,7 @@ class Volume(VolumeDoors):
     Opening reads metadata, no voxel. Indexing is NumPy's, in voxels, axes x, y, z[, t][, c], and reads only
     the chunks it needs. Values are scaled as the source says (`raw=True` in `to_numpy` gives stored ones);
     labels never are. The result owns its memory. `affine` maps voxel centres to RAS+ millimetres. `ctx` is
-    that of `RadiObject`, here and where one is written.
+    that of `RadiObject`, here and where one is written, and so is `source_root`.
 
     Raises `IndexingError` outside the volume, `IntegrityError` for missing or changed bytes.
     """
@@ -70,8 +70,9 @@ class Volume(VolumeDoors):
         ctx: Any = None,
         *,
         storage_options: Mapping[str, Any] | None = None,
+        source_root: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._set(*open_single(uri, storage_options, ctx))
+        self._set(*open_single(uri, storage_options, ctx, source_root))
 
     @classmethod
     @known_as(data="array")

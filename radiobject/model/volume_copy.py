@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
+from radiobject.backends import backend_of_volume
 from radiobject.backends.base import Backend, StoredObject
 from radiobject.errors import CorruptObjectError
 from radiobject.format.exclusive import ensure_group
@@ -26,7 +27,8 @@ def copy_volume(
     new = job["new"]
     ensure_group(storage, new.rpartition("/")[0])
     source = study.entry(collection).backend
-    if source == target.name and job["_objects"]:
+    same = backend_of_volume(source, job["_path"]) == backend_of_volume(target.name, new)
+    if same and job["_objects"]:
         objects = []
         for name, data in _sound(study, job):
             storage.write(f"{new}/{name}", data)

@@ -106,14 +106,21 @@ def _table(facts: Mapping[str, str]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
+_ABSENT = "width: 96px; line-height: 96px; text-align: center; color: gray"
+
+
 def _sheet(ids: Iterable[str], jpegs: Mapping[str, bytes]) -> str:
-    """Thumbnails with their ids below; a volume without one leaves an empty place."""
+    """Thumbnails with their ids below; a volume without one, whose voxels nobody has read, says so."""
     style = "display: inline-block; margin: 0 4px 4px 0; font-size: 11px; vertical-align: top"
     found = []
     for obs_id in ids:
         name, jpeg = escape(obs_id), jpegs.get(obs_id)
-        source = "" if jpeg is None else f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-        image = f'<img alt="{name}" src="{source}" style="height: 96px; background: black; display: block">'
+        size = "height: 96px; background: black; display: block"
+        if jpeg is None:
+            image = f'<div style="{size}; {_ABSENT}">not read yet</div>'
+        else:
+            source = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+            image = f'<img alt="{name}" src="{source}" style="{size}">'
         found.append(f'<div style="{style}">{image}{name}</div>')
     return "".join(found)
 

@@ -40,12 +40,15 @@ axis codes such as "LPS" to those."""
 
 @dataclass(frozen=True)
 class Loaded:
-    """A volume in memory: voxels in disk order (stored values), meta, bytes kept beside, content digest."""
+    """A volume in memory: voxels in disk order (stored values), meta, bytes kept beside, content digest.
+
+    `settled` says that the type of scaled reads is, and is not to be asked of the voxels."""
 
     voxels: npt.NDArray[Any]
     meta: VolumeMeta
     extras: dict[str, bytes]
     digest: str
+    settled: bool = False
 
 
 def from_array(
@@ -160,7 +163,7 @@ def reoriented(loaded: Loaded, orientation: OrientationConfig) -> Loaded:
 def with_scaled_dtype(loaded: Loaded) -> VolumeMeta:
     """The meta of a volume with the type that scaled reads return settled from its voxels."""
     meta = loaded.meta
-    if meta.scaling is None or meta.scaling.is_cast:
+    if meta.scaling is None or meta.scaling.is_cast or loaded.settled:
         return meta
     low, high = loaded.voxels.min(), loaded.voxels.max()
     wide = scaled_dtype(loaded.voxels.dtype, meta.scaling.slope, meta.scaling.inter, low, high)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from radiobject.backends.base import ArraySpec, Backend, StoredVolume, plan_array
+from radiobject.backends.base import ArraySpec, Backend, Level, StoredVolume, plan_array
+from radiobject.backends.files import FilesBackend
 from radiobject.config import WriteConfig
+from radiobject.errors import CapabilityError
 from radiobject.format.exclusive import ensure_group
 from radiobject.format.layout import geometry_shape, index_key, volume_path
 from radiobject.format.meta import Kind, VolumeMeta, row_text
@@ -17,13 +19,14 @@ from radiobject.format.ome import ome_attributes
 from radiobject.storage import Storage
 from radiobject.writing.compression import settle_shuffle
 from radiobject.writing.foreground import write_index
+from radiobject.writing.in_place import InPlace
 from radiobject.writing.integers import as_integers
 from radiobject.writing.loaded import Loaded, with_scaled_dtype
 from radiobject.writing.pyramid import Pyramid, has_levels
 from radiobject.writing.statistics import Statistics, volume_statistics
 from radiobject.writing.thumbnail import thumbnail_jpeg
 
-__all__ = ["Named", "Naming", "Target", "store", "write_volume"]
+__all__ = ["Named", "Naming", "Target", "register_volume", "store", "volume_row", "write_volume"]
 
 
 class Named(Protocol):
@@ -87,6 +90,43 @@ def write_volume(loaded: Loaded, source: Named, target: Target) -> dict[str, Any
         except BaseException:
             target.backend.delete_volume(path)
             raise
+    return volume_row(
+        source, meta, spec, stored, path, digest=loaded.digest, statistics=statistics, index=index,
+        jpeg=_thumbnail(loaded, meta, statistics),
+    )  # fmt: skip
+
+
+def register_volume(found: InPlace, source: Named, target: Target) -> dict[str, Any]:
+    """Register one volume where it lies, and return its row: without what only its voxels could tell.
+
+    Scaled reads return the type that the whole range of the stored type needs.
+    """
+    backend = target.backend
+    if not isinstance(backend, FilesBackend):
+        raise CapabilityError(
+            f"backend {backend.name!r}", expected="'files', for copy=False", got="one that stores voxels"
+        )
+    path = volume_path(target.paths[source.collection], source.obs_id, secrets.token_hex(8), backend.suffix)
+    ensure_group(target.storage, path.rpartition("/")[0])
+    meta = found.settled()
+    codec = target.write.label_compression if meta.kind == "label" else target.write.compression
+    spec = plan_array(found.shape, found.dtype, meta.dims, target.write.tile, codec)
+    attrs = {
+        "ome": _ome(meta, source.obs_id, None, spec, [("0", (1, 1, 1))]),
+        "radiobject": meta.to_json(),
+    }
+    stored = backend.register_volume(
+        path, [Level("0", spec)], attrs, found.extras, found.source, found.ranges
+    )
+    return volume_row(source, meta, spec, stored, path)
+
+
+def volume_row(
+    source: Named, meta: VolumeMeta, spec: ArraySpec, stored: StoredVolume, path: str, *,
+    digest: str | None = None, statistics: Statistics | None = None,
+    index: dict[str, Any] | None = None, jpeg: bytes | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The row of a volume, and its thumbnail as `_jpeg`; of voxels that nobody has read it says nothing."""
     x, y, z = geometry_shape(spec.shape, spec.dims)
     sizes = dict(zip(spec.dims, spec.shape, strict=True))
     return {
@@ -106,14 +146,14 @@ def write_volume(loaded: Loaded, source: Named, target: Target) -> dict[str, Any
         "axcodes": "".join(meta.affine.axcodes),
         "affine": meta.affine.matrix.ravel().tolist(),
         "source_format": meta.source.format,
-        "source_digest": loaded.digest,
-        **statistics.as_row(),
+        "source_digest": digest,
+        **({} if statistics is None else statistics.as_row()),
         "_path": path,
         "_hint": stored.hint,
         "_volume": row_text(meta),
-        "_objects": objects,
+        "_objects": [asdict(o) for o in stored.objects],
         "_foreground": index,
-        "_jpeg": _thumbnail(loaded, meta, statistics),
+        "_jpeg": jpeg,
     }
 
 
@@ -136,7 +176,7 @@ def store(
     spec = plan_array(loaded.voxels.shape, loaded.voxels.dtype, meta.dims, write.tile, codec)
     spec = settle_shuffle(loaded.voxels, spec, codec)
     pyramid = Pyramid.planned(spec, spacing, write)
-    attrs = {"ome": _ome(meta, name, statistics, loaded, pyramid), "radiobject": meta.to_json()}
+    attrs = {"ome": _ome(meta, name, statistics, spec, pyramid.scales), "radiobject": meta.to_json()}
     writer = backend.create_volume(path, pyramid.levels, attrs, loaded.extras)
     try:
         for box in spec.shard_boxes():
@@ -161,9 +201,9 @@ def _thumbnail(loaded: Loaded, meta: VolumeMeta, statistics: Statistics) -> byte
     )
 
 
-def _window(meta: VolumeMeta, statistics: Statistics) -> tuple[float, float] | None:
+def _window(meta: VolumeMeta, statistics: Statistics | None) -> tuple[float, float] | None:
     """The source's own display range, else the 1st to 99th percentile, else (flat in between) everything."""
-    if meta.window is not None:
+    if meta.window is not None or statistics is None:
         return meta.window
     low, high = statistics.p1, statistics.p99
     if low == high:
@@ -172,22 +212,23 @@ def _window(meta: VolumeMeta, statistics: Statistics) -> tuple[float, float] | N
 
 
 def _ome(
-    meta: VolumeMeta, name: str, statistics: Statistics, loaded: Loaded, pyramid: Pyramid
+    meta: VolumeMeta, name: str, statistics: Statistics | None, spec: ArraySpec, scales: Any
 ) -> dict[str, Any]:
-    channels = loaded.voxels.shape[meta.dims.index("c")] if "c" in meta.dims else 1
-    finite = statistics.min <= statistics.max
+    channels = spec.shape[meta.dims.index("c")] if "c" in meta.dims else 1
     # viewers read the stored values: their display range must be in stored units
     unscale = (lambda v: v) if meta.scaling is None or meta.kind == "label" else _unscaled(meta)
     window = _window(meta, statistics)
-    ends = tuple(sorted((unscale(statistics.min), unscale(statistics.max)))) if finite else None
+    ends = None
+    if statistics is not None and statistics.min <= statistics.max:
+        ends = tuple(sorted((unscale(statistics.min), unscale(statistics.max))))
     shown = None if window is None else tuple(sorted((unscale(window[0]), unscale(window[1]))))
     return ome_attributes(
         meta,
         name,
-        pyramid.scales,
+        scales,
         data_range=None if ends is None else (ends[0], ends[1]),
         window=None if shown is None else (shown[0], shown[1]),
-        integer=loaded.voxels.dtype.kind in "iu",
+        integer=spec.dtype.kind in "iu",
         channels=channels,
     )
 

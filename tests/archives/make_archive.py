@@ -11,6 +11,7 @@ Run once for a new format version, or for something new in one, never again for 
     python tests/archives/make_archive.py tests/archives/v1.0-bids
     python tests/archives/make_archive.py tests/archives/v1.0-foreground
     python tests/archives/make_archive.py tests/archives/v1.0-integers
+    PYTHONPATH=. python tests/archives/make_archive.py tests/archives/v1.0-files
 
 That on TileDB was made with tiledb 0.33.0, the oldest that the package takes. It writes `study.tar.xz` and
 `expected.json` (for each volume: shape, dtype, affine, SHA-256 of its voxels in C order x, y, z[, t][, c],
@@ -22,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import sys
 import tarfile
 import tempfile
@@ -39,6 +41,9 @@ from radiobject.format.meta import FORMAT
 from radiobject.model.foreground import stored_index
 
 __all__ = ["digest", "main", "read"]
+
+_REGISTERED = 1_700_000_000
+"""When source files last changed, in whole seconds: what an archive keeps."""
 
 _TILT = np.array([[0.9, -0.2, 0, 3], [0.2, 0.9, 0.1, -4], [0, -0.1, 2, 5], [0, 0, 0, 1]])
 
@@ -243,6 +248,30 @@ def _write_dicom(folder: Path) -> RadiObject:
     )  # fmt: skip
 
 
+def _write_files(folder: Path) -> RadiObject:
+    """Volumes that lie in files: bare, compressed, in a pair, in DICOM, and one that is stored."""
+    from tests.upstream.series import write_series
+
+    sources = folder / "sources"
+    sources.mkdir()
+    files = _scans(sources)
+    seg = nibabel.Nifti1Image(_ramp("u1", 9, 5, 4) // 61, _TILT)
+    nibabel.save(seg, sources / "ct_seg.nii.gz")
+    pair = nibabel.Nifti1Pair(_ramp("i2", 4, 5, 3).astype(">i2"), _TILT)
+    nibabel.save(pair, sources / "pair.img")
+    series = write_series(sources / "series", RescaleSlope=2, RescaleIntercept=-1024)
+    for path in sources.rglob("*"):
+        os.utime(path, (_REGISTERED, _REGISTERED))
+    images = [(path, name) for name, path in files.items()]
+    radi = RadiObject.from_niftis(
+        folder / "study",
+        {"image": [*images, (sources / "pair.img", "pair")], "seg": [(sources / "ct_seg.nii.gz", "ct")]},
+        labels={"seg": {1: "liver", 2: "spleen"}}, copy=False, progress=False, message="archive",
+    )  # fmt: skip
+    radi.append({"CT": [(series, "ct")]}, copy=False, deidentify=False, progress=False)
+    return radi.append({"image": [(files["ct"], "ct", "stored")]}, progress=False)
+
+
 def _write_bids(folder: Path) -> RadiObject:
     """A BIDS folder: sidecar keys, gradients and events beside the voxels, names of labels from a table."""
     root = folder / "bids" / "sub-01"
@@ -321,11 +350,13 @@ _WRITERS = {
     "v1.0-purged": _write_purged,
     "v1.0-tiledb": _write_tiledb,
     "v1.0-pyramid": _write_pyramid,
+    "v1.0-files": _write_files,
 }
 _EXPORTS = {
     "v1.0": ("bold_image", "ct_image", "vectors_image"),
-    "v1.0-integers": ("little_image", "big_image", "series_image", "halves_image"),
     "v1.0-tiledb": ("bold_image", "ct_image"),
+    "v1.0-files": ("bold_image", "ct_image", "pair_image", "ct_seg", "stored"),
+    "v1.0-integers": ("little_image", "big_image", "series_image", "halves_image"),
 }
 """Volumes whose NIfTI files come back."""
 
@@ -345,11 +376,12 @@ def main(target: Path) -> None:
             expected["exports"][obs_id] = hashlib.sha256((folder / "export.nii").read_bytes()).hexdigest()
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:xz", preset=9) as tar:
-            for path in sorted((folder / "study").rglob("*")):
+            for path in sorted(p for name in ("sources", "study") for p in (folder / name).rglob("*")):
                 if path.is_file():
                     info = tar.gettarinfo(path, path.relative_to(folder).as_posix())
                     # whose machine it was is nobody's business
-                    info.uid = info.gid = info.mtime = 0
+                    info.uid = info.gid = 0
+                    info.mtime = _REGISTERED if path.is_relative_to(folder / "sources") else 0
                     info.uname = info.gname = ""
                     with path.open("rb") as file:
                         tar.addfile(info, file)

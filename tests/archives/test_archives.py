@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from radiobject import RadiObject, Volume
-from radiobject.errors import ConflictError, SnapshotExpiredError
+from radiobject.errors import ConflictError, SnapshotExpiredError, SourceChangedError
 from radiobject.model.foreground import stored_index
 
 HERE = Path(__file__).parent
@@ -33,7 +33,7 @@ def first(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     return unpacked("v1.0", tmp_path)
 
 
-@pytest.fixture(params=["v1.0", "v1.0-integers", "v1.0-tiledb"])
+@pytest.fixture(params=["v1.0", "v1.0-integers", "v1.0-tiledb", "v1.0-files"])
 def of_scans(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     """The archives that were made of NIfTI files."""
     return unpacked(request.param, tmp_path)
@@ -54,6 +54,7 @@ def test_there_is_an_archive_of_each_format() -> None:
         "v1.0-bids",
         "v1.0-derived",
         "v1.0-dicom",
+        "v1.0-files",
         "v1.0-foreground",
         "v1.0-integers",
         "v1.0-purged",
@@ -167,6 +168,19 @@ def test_an_old_volume_on_tiledb_opens_by_its_own_url(tmp_path: Path) -> None:
     for obs_id, wanted in expected["volumes"].items():
         uri = RadiObject(study).get_volume(obs_id).uri
         assert _MAKER["digest"](Volume(uri).to_numpy()) == wanted["scaled"], obs_id
+
+
+def test_sources_of_an_old_study_are_held_against_what_was_registered(tmp_path: Path) -> None:
+    study, _ = unpacked("v1.0-files", tmp_path)
+    radi = RadiObject(study)
+    assert {name: radi.collection(name).backend for name in radi} == dict.fromkeys(radi, "files")
+    assert radi.get_volume("stored").uri.endswith(".ome.zarr")
+    for obs_id, name in (("ct_image", "ct.nii"), ("ct_seg", "ct_seg.nii.gz"), ("ct_CT", "series/1")):
+        (path,) = (tmp_path / "sources").glob(f"{name}*")
+        data = path.read_bytes()
+        path.write_bytes(data[:-1])
+        with pytest.raises(SourceChangedError, match=path.name):
+            radi.get_volume(obs_id).to_numpy()
 
 
 def test_an_old_study_can_be_appended_to(first: tuple[Path, dict[str, Any]]) -> None:

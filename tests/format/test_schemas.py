@@ -140,7 +140,7 @@ def documents(study: Path) -> Iterator[tuple[str, str, Any]]:
 
 def test_every_schema_is_a_schema() -> None:
     assert set(SCHEMAS) == {
-        "root", "collection", "volume", "tiledb-volume", "commit", "hint", "tag", "tombstone",
+        "root", "collection", "volume", "tiledb-volume", "files-volume", "commit", "hint", "tag", "tombstone",
     }  # fmt: skip
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)

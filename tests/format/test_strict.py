@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from radiobject.format import strict
+from radiobject import strict
 
 REFUSED: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     *((strict.text, (value,)) for value in (None, 7, b"a", ["a"], "\ud800")),

@@ -29,13 +29,13 @@ def everywhere(engine: str | None) -> Iterator[None]:
 @pytest.fixture
 def suffix(engine: str) -> str:
     """What the names of volumes end in on the backend under test."""
-    return {"memory": ".mem", "tiledb": ".tdb"}.get(engine, ".ome.zarr")
+    return {"memory": ".mem", "tiledb": ".tdb", "files": ".files"}.get(engine, ".ome.zarr")
 
 
 @pytest.fixture
 def chunks(engine: str) -> Callable[[int], int]:
-    """`chunks(n)`: what `chunks_decoded` counts when n are read; memory has whole arrays and decodes none."""
-    return lambda n: 0 if engine == "memory" else n
+    """`chunks(n)`: what `chunks_decoded` counts when n are read; memory and files decode none."""
+    return lambda n: 0 if engine in ("memory", "files") else n
 
 
 VoxelObjects = Callable[[RadiObject], dict[str, dict[str, int]]]

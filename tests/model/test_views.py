@@ -21,6 +21,8 @@ from radiobject.errors import (
     ViewError,
 )
 
+IN_PLACE = True
+
 SUBJECTS = ["sub-03", "sub-01", "sub-02", "sub-10", "sub-7"]
 SESSIONS = {"sub-01": ["pre", "post"], "sub-10": ["pre"]}
 

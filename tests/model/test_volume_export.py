@@ -11,6 +11,8 @@ import pytest
 
 from radiobject import RadiObject, Volume
 
+IN_PLACE = True
+
 OBLIQUE = nibabel.affines.from_matvec(
     nibabel.eulerangles.euler2mat(0.2, -0.1, 0.3) @ np.diag([2.0, 2.5, 3.0]), [-10, 20, 30]
 )

@@ -11,6 +11,8 @@ import pytest
 from radiobject import RadiObject, Volume
 from radiobject.errors import IndexingError, SelectionError
 
+IN_PLACE = True
+
 SHAPE = (6, 7, 8)
 ARRAY = np.arange(np.prod(SHAPE), dtype="i2").reshape(SHAPE)
 
@@ -138,6 +140,7 @@ def test_all_axis_orders_give_the_same_picture(orders, plane) -> None:
             np.testing.assert_array_equal(picture, pictures[0], str(vol))
 
 
+@pytest.mark.gap("files", reason="thumbnails need voxels, which nobody has read", raises=AssertionError)
 def test_thumbnails_of_all_axis_orders_are_one_picture(orders) -> None:
     rows = orders._study.snapshot.table("thumbnails", "T1w").read(["jpeg"])
     assert len(set(rows["jpeg"].to_pylist())) == 1

@@ -14,6 +14,8 @@ from radiobject import RadiObject, TileConfig, Volume, WriteConfig, measure
 from radiobject.backends.base import DTYPES
 from radiobject.errors import IndexingError, SelectionError
 
+IN_PLACE = True
+
 # Chunks that no axis is a multiple of, so that reads cross borders and meet padding.
 SMALL_CHUNKS = WriteConfig(tile=TileConfig(chunks=(4, 4, 4), shards=(8, 4, 4)))
 RANKS = {"3D": (9, 7, 5), "time": (9, 7, 5, 3), "channel": (9, 7, 5, 2), "5D": (9, 7, 5, 3, 2)}
@@ -99,7 +101,7 @@ def test_shape_axes_and_dtypes_are_those_of_the_array(all_ranks) -> None:
 
 def test_the_engines_own_object_is_within_reach(backend, study) -> None:
     vol = study({"a": {"s": noise((9, 7, 5), "i2")}}, uri=backend.uri(), backend=backend.backend).a.iloc[0]
-    library = {"memory": "numpy", "zarr-python": "zarr"}.get(backend.engine, backend.engine)
+    library = {"memory": "numpy", "files": "numpy", "zarr-python": "zarr"}.get(backend.engine, backend.engine)
     assert type(vol.array).__module__.partition(".")[0] == library
     assert vol.array.shape == (5, 7, 9)
 

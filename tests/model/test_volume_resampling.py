@@ -14,6 +14,8 @@ from nibabel.affines import apply_affine
 from radiobject import RadiObject, TileConfig, Volume, WriteConfig, measure
 from radiobject.errors import CapabilityError, ConfigError, GeometryError, SelectionError
 
+IN_PLACE = True
+
 OBLIQUE = np.array(
     [[-1.9, 0.3, 0.1, 40.0], [0.2, 2.1, -0.5, -60.0], [0.1, 0.4, 2.9, 12.5], [0.0, 0.0, 0.0, 1.0]]
 )
@@ -155,6 +157,7 @@ def test_codes_that_are_none_are_refused(vol, codes) -> None:
 # --- resample
 
 
+@pytest.mark.gap("files", reason="NIfTI keeps an affine in float32", raises=AssertionError)
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_resampling_to_its_own_grid_is_exact(vol, array, order) -> None:
     for same in (

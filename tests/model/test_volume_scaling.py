@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from radiobject import RadiObject, Volume
+from radiobject.format.meta import scaled_dtype
+
+IN_PLACE = True
 
 RAMP = np.arange(60).reshape(3, 4, 5)
 
@@ -55,7 +58,11 @@ def test_a_slope_that_means_none_leaves_values_as_stored(scaled, slope) -> None:
         (RAMP.astype("f8"), 2, 1, "float64"),
     ],
 )
-def test_the_type_holds_the_scaled_range(scaled, stored, slope, inter, dtype) -> None:
+def test_the_type_holds_the_scaled_range(scaled, engine, stored, slope, inter, dtype) -> None:
+    if engine == "files" and dtype.startswith("int"):
+        # nobody has read the voxels: it holds whatever could be stored
+        info = np.iinfo(stored.dtype)
+        dtype = scaled_dtype(stored.dtype, slope, inter, info.min, info.max)
     vol = scaled(stored, slope, inter)
     assert (vol.stored_dtype, vol.dtype) == (stored.dtype, np.dtype(dtype))
     expected = stored.astype("f8") * slope + inter
@@ -78,12 +85,12 @@ def test_raw_gives_what_is_stored(scaled) -> None:
 
 
 @pytest.mark.parametrize("how", [{"name": "seg"}, {"labels": ["ct"]}, {"labels": {"ct": {1: "liver"}}}])
-def test_labels_are_never_scaled(scaled, how) -> None:
+def test_labels_are_never_scaled(scaled, engine, how) -> None:
     stored = RAMP.astype("u1")
     vol = scaled(stored, 2, 1, **how)
     assert vol.dtype == np.uint8
     np.testing.assert_array_equal(vol[...], stored)
-    assert vol.metadata["intensity_max"] == 59.0
+    assert vol.metadata["intensity_max"] == (None if engine == "files" else 59.0)
 
 
 def test_a_scaled_image_agrees_with_nibabel_and_keeps_its_integers(scaled, tmp_path) -> None:

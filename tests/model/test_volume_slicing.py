@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from radiobject import RadiObject, TileConfig, Volume, WriteConfig
 from radiobject.errors import IndexingError, SelectionError
 
+IN_PLACE = True
+
 OBLIQUE = np.array(
     [[-1.9, 0.3, 0.1, 40.0], [0.2, 2.1, -0.5, -60.0], [0.1, 0.4, 2.9, 12.5], [0.0, 0.0, 0.0, 1.0]]
 )
@@ -110,6 +112,7 @@ def test_a_step_in_time_lengthens_the_time_step(study, make_nifti, tmp_path) -> 
     assert vol.slicer[..., ::2].to_nibabel().header["pixdim"][4] == 3.0
 
 
+@pytest.mark.gap("files", reason="NIfTI keeps an affine in float32", raises=AssertionError)
 def test_whole_slicer_is_the_volume(vol, array) -> None:
     np.testing.assert_array_equal(vol.slicer[...][...], array)
     np.testing.assert_array_equal(vol.slicer[...].affine, OBLIQUE)

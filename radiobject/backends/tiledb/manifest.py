@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -11,18 +10,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
-from radiobject.backends.base import DTYPES, ArraySpec, Level, check_document
-from radiobject.config import CompressionConfig
-from radiobject.errors import ConfigError, CorruptObjectError, FormatError
+from radiobject.backends.base import Level
+from radiobject.backends.documents import compact, described, levels_of, sealed, unsealed
+from radiobject.errors import ConfigError, FormatError
 
 __all__ = ["MANIFEST", "Manifest", "fragment_name", "hint_of", "parse_hint"]
 
 MANIFEST = "volume.json"
 FORMAT = "tiledb-volume-1"
 
-_MAX_LEVELS = 64
 _COMMIT = re.compile(r"__commits/__\d+_\d+_[0-9a-f]{32}_(\d+)\.wrt$")
 
 
@@ -38,25 +34,13 @@ class Manifest:
     def to_bytes(self, where: str) -> bytes:
         """Canonical JSON that ends in its own SHA-256. `FormatError` for attributes that are no JSON."""
         body = {**_arrays(self.levels, self.extras), "attrs": self.attrs, "files": self.files}
-        try:
-            text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise FormatError(where, expected="plain JSON values", got=str(error)) from error
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        data = f'{text[:-1]},"self_sha256":"{digest}"}}'.encode()
-        check_document(data, where)
-        return data
+        return sealed(body, where)
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Manifest:
         """The inverse. `CorruptObjectError` for changed bytes, `FormatError` for what is none of ours."""
-        check_document(data, where)
-        head, mark, tail = data.rpartition(b',"self_sha256":"')
-        digest = hashlib.sha256(head + b"}").hexdigest()
-        if not mark or tail != f'{digest}"}}'.encode():
-            raise CorruptObjectError(where, expected="the bytes that were committed", got="others")
+        body = unsealed(data, where)
         try:
-            body = json.loads(head + b"}")
             levels, extras = _checked(body, where)
             files = {str(k): (int(size), int(crc)) for k, (size, crc) in body["files"].items()}
             attrs = dict(body["attrs"])
@@ -117,7 +101,7 @@ def fragment_name(number: int, version: int) -> str:
 
 def hint_of(levels: Sequence[Level], extras: Mapping[str, int]) -> str:
     """What opening needs, equal for volumes that are alike."""
-    return json.dumps(_arrays(levels, extras), sort_keys=True, separators=(",", ":"))
+    return compact(_arrays(levels, extras), "hint of a TileDB volume")
 
 
 @lru_cache(maxsize=4096)
@@ -131,53 +115,17 @@ def parse_hint(hint: str) -> tuple[tuple[Level, ...], Mapping[str, int]]:
 
 
 def _arrays(levels: Sequence[Level], extras: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "levels": [
-            {
-                "path": level.path,
-                "shape": level.spec.shape,
-                "dtype": level.spec.dtype.newbyteorder("=").str[1:],
-                "dims": level.spec.dims,
-                "chunks": level.spec.chunks,
-                "shards": level.spec.shards,
-                "codec": [level.spec.codec.algorithm, level.spec.codec.level, level.spec.codec.shuffle],
-            }
-            for level in levels
-        ],
-        "extras": dict(extras),
-    }
+    return {"format": FORMAT, "levels": described(levels), "extras": dict(extras)}
 
 
 def _checked(body: Any, where: str) -> tuple[tuple[Level, ...], Mapping[str, int]]:
     try:
         if body["format"] != FORMAT:
             raise FormatError(where, expected=FORMAT, got=repr(body["format"]))
-        described = body["levels"]
-        if not 1 <= len(described) <= _MAX_LEVELS:
-            raise FormatError(where, expected=f"1 to {_MAX_LEVELS} levels", got=str(len(described)))
-        levels = tuple(Level(_safe(d["path"], where), _spec(d, where)) for d in described)
+        levels = levels_of(body["levels"], where)
         extras = {str(k): int(v) for k, v in body["extras"].items()}
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, ConfigError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(where, expected="levels and extras of a volume", got=repr(error)) from error
     return levels, extras
-
-
-def _spec(described: Mapping[str, Any], where: str) -> ArraySpec:
-    if described["dtype"] not in DTYPES:
-        raise FormatError(where, expected=f"one of {', '.join(DTYPES)}", got=repr(described["dtype"]))
-    shape, chunks, shards = (tuple(int(n) for n in described[k]) for k in ("shape", "chunks", "shards"))
-    if min(*shape, *chunks, *shards) < 1:
-        raise FormatError(where, expected="sizes above zero", got=f"{shape}, {chunks}, {shards}"[:200])
-    algorithm, level, shuffle = described["codec"]
-    codec = CompressionConfig(algorithm, level, shuffle)
-    return ArraySpec(shape, np.dtype(described["dtype"]), tuple(described["dims"]), chunks, shards, codec)
-
-
-def _safe(path: Any, where: str) -> str:
-    parts = str(path).split("/")
-    if any(p in ("", ".", "..") or not p.replace("_", "").replace("-", "").isalnum() for p in parts):
-        raise FormatError(where, expected="plain names of levels", got=repr(path))
-    return str(path)

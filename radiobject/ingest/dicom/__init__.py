@@ -26,7 +26,7 @@ from radiobject.ingest.dicom.entries import entries_of
 from radiobject.ingest.dicom.finding import Findings, find
 from radiobject.ingest.dicom.rows import Row, named, table_of_rows
 from radiobject.ingest.dicom.series import Irregular
-from radiobject.ingest.held import held_series, refuse_other_key, sessions_hold
+from radiobject.ingest.held import held_series, refuse_names_in_place, refuse_other_key, sessions_hold
 from radiobject.ingest.outcome import ingest_error, noting
 
 __all__ = ["ingest_dicoms"]
@@ -49,6 +49,7 @@ def ingest_dicoms(
     keep_phi: str | Iterable[str] = (),
     irregular: Irregular = "error",
     deidentify_others: bool = False,
+    copy: bool = True,
     errors: Literal["raise", "collect"] = "raise",
     executor: Executor = "threads",
     workers: int | None = None,
@@ -58,8 +59,11 @@ def ingest_dicoms(
 ) -> Snapshot:
     """Write every volume that the folders hold and commit them together; see `RadiObject.from_dicoms`.
 
-    `others` are collections of NIfTI that join them; `deidentify_others` blanks their headers.
+    `others` are collections of NIfTI that join them; `deidentify_others` blanks their headers. With
+    copy=False images stay in their files; SEG and RTSTRUCT, which become voxels on the grid of their images,
+    are written.
     """
+    refuse_names_in_place(deidentify=deidentify, copy=copy)
     if irregular not in ("error", "keep"):
         raise ConfigError("irregular=", expected="'error' or 'keep'", got=repr(irregular))
     deid = _deidentifier(deidentify, deid_key, deid_map, keep_phi)
@@ -90,8 +94,8 @@ def ingest_dicoms(
     sources = {name: [(r.item, r.obs_subject_id, r.obs_id) for r in rows] for name, rows in chosen.items()}
     return ingest(
         uri, {**sources, **(others or {})}, obs_meta, obs={**(obs or {}), **tables}, base=base, labels=kinds,
-        deidentify=deidentify_others, errors=errors, executor=executor, workers=workers, progress=progress,
-        finish=noting(finish, _ledger(found), sessions_hold(found.rows, held)), **options,
+        deidentify=deidentify_others, copy=copy, errors=errors, executor=executor, workers=workers,
+        progress=progress, finish=noting(finish, _ledger(found), sessions_hold(found.rows, held)), **options,
     )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from radiobject.ingest.dicom.frames import Instance
 from radiobject.ingest.dicom.headers import Header
 from radiobject.ingest.dicom.items import Labels, reference_grid
 from radiobject.ingest.dicom.labelled import referenced_instances, referenced_series
-from radiobject.ingest.dicom.reading import Skip, open_header
+from radiobject.ingest.dicom.opening import open_header
+from radiobject.ingest.dicom.reading import Skip
 from radiobject.ingest.dicom.rows import Row
 from radiobject.ingest.dicom.rtstruct import ReferenceGrid, rtstruct_parts
 from radiobject.ingest.dicom.scan import Scan, scan_dicom

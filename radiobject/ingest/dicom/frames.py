@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["Frame", "Instance", "Member", "Moment", "Pixels"]
+__all__ = ["FileState", "Frame", "Instance", "Member", "Moment", "Pixels"]
 
 Vector = tuple[float, float, float]
 
@@ -56,7 +56,7 @@ class Frame:
 @dataclass(frozen=True, slots=True)
 class Pixels:
     """How the pixels of a file are stored. `offset` is where they begin, `length` their bytes, None when
-    they are compressed."""
+    they are compressed. `big_endian` is the order of bytes in the file."""
 
     rows: int
     columns: int
@@ -68,11 +68,25 @@ class Pixels:
     syntax: str
     """TransferSyntaxUID."""
     native: bool
-    """Plain little-endian numbers at `offset`."""
+    """Plain numbers at `offset`."""
     offset: int
     length: int | None
+    big_endian: bool = False
     tiles: int = 0
     """Images in a mosaic, 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file as it was when its header was read: what tells later whether it is still the same.
+
+    Its first `head` bytes, all before its pixels but 1 MiB at most, have the SHA-256 `head_sha256` (hex).
+    """
+
+    bytes: int
+    mtime_ns: int
+    head: int
+    head_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,7 @@ class Instance:
     study_date: str
     """StudyDate and StudyTime, to order the studies of a subject."""
     pixels: Pixels
+    state: FileState
     frames: tuple[Frame, ...] = field(default=())
     planar_repetition_time: float | None = None
     """RepetitionTime in ms of echo-planar series, in each of which a whole volume is taken."""

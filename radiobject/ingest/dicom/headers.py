@@ -1,7 +1,8 @@
 """Header: the elements of one DICOM data set that ingest needs, read from their bytes.
 
 pydicom parses the file. Values are taken from its raw elements: that is three times quicker than to convert
-each, and does not warn about values that nobody asked for.
+each, and does not warn about values that nobody asked for. They are looked up by plain integers: a data set
+makes a tag of every key that it is asked for, which took as long as the parsing.
 """
 
 from __future__ import annotations
@@ -32,20 +33,19 @@ def _tag(keyword: str) -> int:
 class Header:
     """A data set, or one item of a sequence in it; `name` is the file's, for errors."""
 
-    __slots__ = ("dataset", "name")
+    __slots__ = ("_elements", "_owners", "dataset", "name")
 
     def __init__(self, dataset: Dataset, name: str) -> None:
         self.dataset, self.name = dataset, name
+        self._elements: dict[int, Any] = dict(zip(map(int, dataset.keys()), dataset.values(), strict=True))
+        self._owners: list[int] | None = None
 
     def __contains__(self, keyword: str) -> bool:
-        return _tag(keyword) in self.dataset
+        return _tag(keyword) in self._elements
 
     def bytes(self, key: str | int) -> bytes | None:
         """The value as it stands in the file, None where there is none."""
-        tag = _tag(key) if isinstance(key, str) else key
-        if tag not in self.dataset:
-            return None
-        element = self.dataset.get_item(tag)
+        element = self._elements.get(_tag(key) if isinstance(key, str) else key)
         value = None if element is None else element.value
         return value if isinstance(value, bytes) and value else None
 
@@ -63,6 +63,9 @@ class Header:
         data = self.bytes(keyword)
         if data is None:
             return ""
+        if data.isascii() and b"\x1b" not in data:
+            # the same in every character set that DICOM has, but for what follows an escape
+            return data.decode("ascii").strip(" \0")
         try:
             # pydicom has converted this one while it read the file
             encodings = convert_encodings(self.dataset.get("SpecificCharacterSet"))
@@ -78,16 +81,16 @@ class Header:
 
         Raises `SourceCorruptError` for another count, for what is no number, and for what is not finite.
         """
-        words = self.words(key)
-        if not words:
+        text = self.text(key)
+        if not text:
             return None
         try:
-            values = tuple(float(word) for word in words)
+            values = tuple(map(float, text.split("\\")))
         except ValueError:
             values = ()
         if not values or not all(map(math.isfinite, values)) or (count is not None and len(values) != count):
             expected = "numbers" if count is None else f"{count} finite numbers"
-            raise SourceCorruptError(self._what(key), expected=expected, got=repr("\\".join(words))[:80])
+            raise SourceCorruptError(self._what(key), expected=expected, got=repr(text)[:80])
         return values
 
     def number(self, key: str | int) -> float | None:
@@ -104,7 +107,7 @@ class Header:
         if data is None:
             return None
         tag = _tag(key) if isinstance(key, str) else key
-        little = getattr(self.dataset.get_item(tag), "is_little_endian", True)
+        little = getattr(self._elements[tag], "is_little_endian", True)
         form = _INTEGERS[kind]
         size = struct.calcsize(f"<{form}")
         if len(data) % size:
@@ -113,6 +116,10 @@ class Header:
 
     def count(self, keyword: str) -> int | None:
         """An unsigned short (US), None where there is none."""
+        element = self._elements.get(_tag(keyword))
+        data = None if element is None else element.value
+        if isinstance(data, bytes) and len(data) == 2:
+            return int.from_bytes(data, "little" if getattr(element, "is_little_endian", True) else "big")
         found = self.binary(keyword, "US")
         return int(found[0]) if found else None
 
@@ -132,11 +139,13 @@ class Header:
 
     def private(self, group: int, creator: str, element: int) -> int | None:
         """The tag of a private element, in whatever block its creator took; None where it is not there."""
-        for block in range(0x10, 0x100):
-            owner = (group << 16) | block
-            if owner in self.dataset and self.text(owner).upper() == creator.upper():
-                tag = (group << 16) | (block << 8) | element
-                return tag if tag in self.dataset else None
+        if self._owners is None:
+            # elements (odd group, 0010 to 00FF); ascending, as data sets are
+            self._owners = [t for t in self._elements if t & 0x1FF00 == 0x10000 and t & 0xF0]
+        for owner in self._owners:
+            if owner >> 16 == group and self.text(owner).upper() == creator.upper():
+                tag = (group << 16) | ((owner & 0xFF) << 8) | element
+                return tag if tag in self._elements else None
         return None
 
     def _what(self, key: str | int) -> str:

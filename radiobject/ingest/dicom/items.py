@@ -28,10 +28,12 @@ class Labels(Readable):
     path: str
     part: str
     grid: ReferenceGrid | None
-    drawn: bool
+    contours: bool
     """Whether it is an RTSTRUCT."""
 
     hidden: re.Pattern[str] | None = None
+
+    drawn = True
 
     @property
     def name(self) -> str:
@@ -54,7 +56,7 @@ class Labels(Readable):
 
     def load(self) -> Loaded:
         """Read it; errors are those of `read_seg` and `read_rtstruct`."""
-        if self.drawn:
+        if self.contours:
             assert self.grid is not None
             (found,) = read_rtstruct(self.path, self.grid, self.part)
             return self._unnamed(found.loaded)

@@ -6,7 +6,7 @@ import os
 
 from radiobject.errors import SourceUnsupportedError
 from radiobject.ingest.dicom.finding import shown_range
-from radiobject.ingest.dicom.reading import open_header
+from radiobject.ingest.dicom.opening import open_header
 from radiobject.ingest.dicom.scan import scan_dicom
 from radiobject.ingest.dicom.series import Arranged, Irregular, Refused
 from radiobject.ingest.dicom.volume import DicomVolume

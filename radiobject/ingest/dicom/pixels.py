@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID
 
+from radiobject.backends.files.bits import keep_bits
+from radiobject.backends.files.source import Bits
 from radiobject.errors import (
     MissingDependencyError,
     RadiObjectError,
@@ -38,8 +41,10 @@ def dtype_of(pixels: Pixels) -> np.dtype[Any]:
     return np.dtype(f"{kind}{pixels.bits_allocated // 8}")
 
 
-def read_frames(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
+def read_frames(path: str, pixels: Pixels, into: Mapping[int, Array], data: bytes | None = None) -> None:
     """Decode frames of a file, by number, each into a C-contiguous array (rows, columns) of `dtype_of`.
+
+    `data` is the whole file, where it has been read already; `path` is then its name.
 
     Bits above BitsStored are no part of a value (PS3.5 8.1.1): they once held overlays.
 
@@ -47,29 +52,31 @@ def read_frames(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
     `MissingDependencyError` with the pip line where a decoder is missing.
     """
     if pixels.tiles:
-        _read_sheet(path, pixels, into)
+        _read_sheet(path, pixels, into, data)
         return
     if pixels.native:
-        _read_native(path, pixels, into)
+        _read_native(path, pixels, into, data)
     else:
-        for number, frame in _decoded(path, pixels, sorted(into)):
+        for number, frame in _decoded(path, pixels, sorted(into), data):
             np.copyto(into[number], frame)
-    for frame in into.values():
-        _keep_stored_bits(frame, pixels)
+    if not pixels.floating and pixels.bits_stored < pixels.bits_allocated:
+        bits = Bits(pixels.bits_stored, pixels.bits_stored - 1, pixels.signed)
+        for frame in into.values():
+            keep_bits(frame, bits)
 
 
-def _read_sheet(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
+def _read_sheet(path: str, pixels: Pixels, into: Mapping[int, Array], data: bytes | None) -> None:
     sheet = np.empty((pixels.rows, pixels.columns), dtype_of(pixels))
-    read_frames(path, replace(pixels, tiles=0), {0: sheet})
+    read_frames(path, replace(pixels, tiles=0), {0: sheet}, data)
     rows, columns = tile_shape(pixels, path)
     for number, frame in into.items():
         down, right = divmod(number, pixels.columns // columns)
         np.copyto(frame, sheet[down * rows : (down + 1) * rows, right * columns : (right + 1) * columns])
 
 
-def _read_native(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
+def _read_native(path: str, pixels: Pixels, into: Mapping[int, Array], data: bytes | None) -> None:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") if data is None else io.BytesIO(data) as file:
             for number in sorted(into):
                 frame = into[number]
                 file.seek(pixels.offset + number * frame.nbytes)
@@ -78,26 +85,20 @@ def _read_native(path: str, pixels: Pixels, into: Mapping[int, Array]) -> None:
                         path, expected=f"{frame.nbytes:,} bytes of pixels", got=f"{found:,}",
                         hint="The file was cut short; fetch it again.",
                     )  # fmt: skip
-                if sys.byteorder == "big":
+                if pixels.big_endian != (sys.byteorder == "big"):
                     frame.byteswap(inplace=True)
     except OSError as error:
         raise SourceError(path, expected="a readable file", got=f"{type(error).__name__}: {error}") from error
 
 
-def _keep_stored_bits(frame: Array, pixels: Pixels) -> None:
-    spare = 0 if pixels.floating else pixels.bits_allocated - pixels.bits_stored
-    if spare:
-        # up and down again: what lies above goes, and the sign is that of the highest stored bit
-        np.left_shift(frame, spare, out=frame)
-        np.right_shift(frame, spare, out=frame)
-
-
-def _decoded(path: str, pixels: Pixels, numbers: Sequence[int]) -> Iterator[tuple[int, Array]]:
+def _decoded(
+    path: str, pixels: Pixels, numbers: Sequence[int], data: bytes | None
+) -> Iterator[tuple[int, Array]]:
     name = UID(pixels.syntax).name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dataset = dcmread(path, force=True)
+            dataset = dcmread(path if data is None else io.BytesIO(data), force=True)
             if not UID(pixels.syntax).is_encapsulated:
                 whole = dataset.pixel_array.reshape(pixels.frames, pixels.rows, pixels.columns)
                 decoded: Iterable[Array] = (whole[n] for n in numbers)

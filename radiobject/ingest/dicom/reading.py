@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import warnings
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from functools import lru_cache
+from typing import Any
 
-from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from radiobject.errors import SourceCorruptError, SourceError, SourceUnsupportedError
@@ -18,15 +15,15 @@ from radiobject.ingest.dicom.enhanced import enhanced_frames, has_positions, pla
 from radiobject.ingest.dicom.frames import Frame, Instance, Pixels
 from radiobject.ingest.dicom.headers import Header
 from radiobject.ingest.dicom.mosaic import mosaic_frames
+from radiobject.ingest.dicom.opening import FIRST, Start, opened, opened_bytes
 from radiobject.ingest.dicom.rtstruct import RTSTRUCT_CLASSES
 from radiobject.ingest.dicom.seg import SEG_CLASSES
 from radiobject.ingest.dicom.single import single_frame
 
-__all__ = ["Skip", "open_header", "read_instance"]
+__all__ = ["Skip", "read_instance"]
 
 _CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 _DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
-_MAX_SIDE = 65535
 _UNDEFINED = 0xFFFFFFFF
 
 
@@ -44,58 +41,26 @@ class Skip:
     sop_uid: str = ""
 
 
-def open_header(path: str) -> Dataset:
-    """The data set of a file up to its pixels. Raises from the `SourceError` branch only."""
-    with _opened(path) as file:
-        return _dataset(file, path)
-
-
-def read_instance(path: str) -> Instance | Skip:
-    """What one DICOM file holds. Raises from the `SourceError` branch only.
+def read_instance(path: str, first: int = FIRST, data: bytes | None = None) -> Instance | Skip:
+    """What one DICOM file holds. `first` is how many bytes to read at once; `data` the whole file, where it
+    has been read already.
 
     `SourceCorruptError` for a file that cannot be parsed or contradicts itself, `SourceUnsupportedError` for
-    an image whose geometry this version does not know how to find.
+    an image whose geometry this version does not know how to find. Raises from the `SourceError` branch only.
     """
-    with _opened(path) as file:
-        dataset = _dataset(file, path)
-        after = file.tell()
-        rest = file.read(12)
-        size = os.fstat(file.fileno()).st_size
-    header = Header(dataset, path)
+    start = opened(path, first) if data is None else opened_bytes(data, path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _read(header, path, after, rest, size)
+            return _read(Header(start.dataset, path), path, start)
     except SourceError:
         raise
     except Exception as error:  # of one hostile or damaged file among thousands
         raise SourceCorruptError(path, expected="a readable DICOM header", got=repr(error)) from error
 
 
-def _opened(path: str) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise SourceError(path, expected="a readable file", got=f"{type(error).__name__}: {error}") from error
-
-
-def _dataset(file: BinaryIO, path: str) -> Dataset:
-    try:
-        bare = file.read(132)[128:] != b"DICM"
-        file.seek(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return dcmread(file, stop_before_pixels=True, force=bare)
-    except InvalidDicomError as error:
-        raise SourceCorruptError(
-            path, expected='"DICM" after 128 bytes', got="none", hint="It is no DICOM file, or was cut."
-        ) from error
-    except Exception as error:  # pydicom raises what the bytes bring about, RecursionError among it
-        raise SourceCorruptError(path, expected="a readable DICOM header", got=repr(error)) from error
-
-
-def _read(header: Header, path: str, after: int, rest: bytes, size: int) -> Instance | Skip:
-    sop_class = header.text("SOPClassUID") or _media_class(header)
+def _read(header: Header, path: str, start: Start) -> Instance | Skip:
+    sop_class = header.text("SOPClassUID") or start.media_class
     image_type = header.words("ImageType")
     said: dict[str, Any] = {
         "path": path,
@@ -105,19 +70,18 @@ def _read(header: Header, path: str, after: int, rest: bytes, size: int) -> Inst
         "sop_uid": header.text("SOPInstanceUID"),
         "study_date": header.text("StudyDate") + header.text("StudyTime"),
     }
-    if reason := _no_voxels(header, sop_class, image_type, rest):
+    if reason := _no_voxels(header, sop_class, image_type, start):
         label = "seg" if sop_class in SEG_CLASSES else "rtstruct" if sop_class in RTSTRUCT_CLASSES else ""
         return Skip(reason=reason, label=label, **said)
-    pixels = _pixels(header, path, after, rest, size)
+    pixels = _pixels(header, path, start)
     if "ModalityLUTSequence" in header:
         raise SourceUnsupportedError(
             path, expected="a rescale slope and intercept", got="a modality look-up table"
         )
     frames: tuple[Frame, ...]
-    nowhere = Skip(reason=f"no position in space ({header.text('Modality') or 'no modality'})", **said)
     if "PerFrameFunctionalGroupsSequence" in header or "SharedFunctionalGroupsSequence" in header:
         if not has_positions(header):
-            return nowhere
+            return _nowhere(header, said)
         frames = enhanced_frames(header, pixels.frames)
     elif "MOSAIC" in image_type:
         pixels, frames = mosaic_frames(header, pixels)
@@ -130,7 +94,7 @@ def _read(header: Header, path: str, after: int, rest: bytes, size: int) -> Inst
     elif pixels.frames > 1:
         return Skip(reason="many frames without a position for each", **said)
     elif "ImagePositionPatient" not in header or "ImageOrientationPatient" not in header:
-        return nowhere
+        return _nowhere(header, said)
     else:
         frames = (single_frame(header),)
     number = header.number("SeriesNumber")
@@ -140,23 +104,28 @@ def _read(header: Header, path: str, after: int, rest: bytes, size: int) -> Inst
         modality=header.text("Modality"),
         series_number=None if number is None else int(number),
         pixels=pixels,
+        state=start.state,
         frames=frames,
         planar_repetition_time=planar_repetition_time(header),
         **said,
     )
 
 
-def _no_voxels(header: Header, sop_class: str, image_type: tuple[str, ...], rest: bytes) -> str:
+def _nowhere(header: Header, said: dict[str, Any]) -> Skip:
+    return Skip(reason=f"no position in space ({header.text('Modality') or 'no modality'})", **said)
+
+
+def _no_voxels(header: Header, sop_class: str, image_type: tuple[str, ...], start: Start) -> str:
     """Why an object is no part of a volume, "" for one that may be."""
     if not sop_class:
         raise SourceCorruptError(
             f"{header.name}, SOPClassUID", expected="what kind of object it is", got="none",
             hint="The file was cut short, or is no DICOM file.",
         )  # fmt: skip
-    name = UID(sop_class).name
+    name = _name(sop_class)
     if sop_class in SEG_CLASSES or sop_class in RTSTRUCT_CLASSES or sop_class == _DOSE:
         return name
-    if rest[:4] not in _PIXELS and not _deflated(header):
+    if start.rest[:4] not in _PIXELS and not (start.syntax and UID(start.syntax).is_deflated):
         # pydicom takes the end of a file for the end of its header: an image that lost its pixels was cut
         if name.endswith("Image Storage") or "Rows" in header:
             raise SourceCorruptError(
@@ -180,33 +149,35 @@ _FLOATING = (b"\xe0\x7f\x08\x00", b"\x7f\xe0\x00\x08", b"\xe0\x7f\x09\x00", b"\x
 _PIXELS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10", *_FLOATING)
 """The same, and Pixel Data."""
 
-
-def _media_class(header: Header) -> str:
-    """The class that the file meta names: a DICOMDIR has no other."""
-    meta = getattr(header.dataset, "file_meta", None)
-    return "" if meta is None else str(meta.get("MediaStorageSOPClassUID", ""))
+_BIG = b"\x7f\xe0"
+"""Their group in big endian."""
 
 
-def _syntax(header: Header, path: str) -> UID:
-    meta = getattr(header.dataset, "file_meta", None)
-    syntax = None if meta is None else meta.get("TransferSyntaxUID")
-    if syntax is None:
+@lru_cache(1024)
+def _name(uid: str) -> str:
+    """What the standard calls it, the UID itself where it does not."""
+    return UID(uid).name
+
+
+@lru_cache(1024)
+def _standard(syntax: str) -> UID | None:
+    """A transfer syntax that the standard has; to ask for each file takes as long as to read its position."""
+    found = UID(syntax)
+    return None if found.is_private or not found.is_transfer_syntax else found
+
+
+def _syntax(header: Header, path: str, said: str) -> UID:
+    if not said:
         implicit, little = header.dataset.original_encoding
-        syntax = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else ExplicitVRBigEndian
-    found = UID(str(syntax))
-    if found.is_private or not found.is_transfer_syntax:
-        raise SourceUnsupportedError(path, expected="a standard transfer syntax", got=str(found))
+        said = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else ExplicitVRBigEndian
+    found = _standard(said)
+    if found is None:
+        raise SourceUnsupportedError(path, expected="a standard transfer syntax", got=said)
     return found
 
 
-def _deflated(header: Header) -> bool:
-    meta = getattr(header.dataset, "file_meta", None)
-    syntax = None if meta is None else meta.get("TransferSyntaxUID")
-    return syntax is not None and UID(str(syntax)).is_deflated
-
-
-def _pixels(header: Header, path: str, after: int, rest: bytes, size: int) -> Pixels:
-    syntax = _syntax(header, path)
+def _pixels(header: Header, path: str, start: Start) -> Pixels:
+    syntax, rest = _syntax(header, path, start.syntax), start.rest
     sizes = {k: header.count(k) for k in ("Rows", "Columns", "BitsAllocated")}
     frames = header.number("NumberOfFrames")
     count = 1 if frames is None else int(frames)
@@ -215,11 +186,15 @@ def _pixels(header: Header, path: str, after: int, rest: bytes, size: int) -> Pi
             raise SourceCorruptError(f"{path}, {keyword}", expected="1 or more", got=str(value))
     floating = rest[:4] in _FLOATING
     bits = sizes["BitsAllocated"] or 0
-    native = not syntax.is_encapsulated and not syntax.is_deflated and syntax != ExplicitVRBigEndian
+    big = syntax == ExplicitVRBigEndian
+    native = not syntax.is_encapsulated and not syntax.is_deflated
+    if big:
+        # bytes may stand there in words, swapped; and some files only say that they are big-endian
+        native = bits > 8 and rest[:2] == _BIG
     # group, element, then in explicit syntaxes the VR and two reserved bytes; then the length
     # as the file has it: some say one syntax and are written in the other, which pydicom forgives
     before = 8 if rest[4:6] in (b"OB", b"OW", b"OF", b"OD", b"UN") else 4
-    length = struct.unpack("<I", rest[before : before + 4])[0] if native else None
+    length = struct.unpack(">I" if big else "<I", rest[before : before + 4])[0] if native else None
     found = Pixels(
         rows=sizes["Rows"] or 0,
         columns=sizes["Columns"] or 0,
@@ -230,10 +205,11 @@ def _pixels(header: Header, path: str, after: int, rest: bytes, size: int) -> Pi
         floating=floating,
         syntax=str(syntax),
         native=native,
-        offset=after + before + 4,
+        offset=start.after + before + 4,
         length=length,
+        big_endian=big,
     )
-    _check_pixels(found, path, size)
+    _check_pixels(found, path, start.state.bytes)
     high = header.count("HighBit")
     if high is not None and not floating and high != found.bits_stored - 1:
         raise SourceUnsupportedError(f"{path}, HighBit", expected=str(found.bits_stored - 1), got=str(high))

@@ -11,7 +11,8 @@ from radiobject.errors import SourceCorruptError, SourceError
 from radiobject.executor import Executor, Progress, progress_bar, run
 from radiobject.ingest.dicom.frames import Instance
 from radiobject.ingest.dicom.headers import Header
-from radiobject.ingest.dicom.reading import Skip, open_header, read_instance
+from radiobject.ingest.dicom.opening import FIRST, open_header
+from radiobject.ingest.dicom.reading import Skip, read_instance
 from radiobject.ingest.dicom.series import Arranged, Irregular, Refused, arranged
 from radiobject.ingest.walking import dicom_files
 
@@ -126,12 +127,19 @@ def _folders(one: Arranged | Refused) -> set[str]:
 
 
 def _headers(paths: Sequence[str]) -> dict[str, Instance | Skip | Damaged]:
-    return {path: _header(path) for path in paths}
+    found: dict[str, Instance | Skip | Damaged] = {}
+    first = FIRST
+    for path in paths:
+        found[path] = one = _header(path, first)
+        if isinstance(one, Instance):
+            # the headers of a series are about as long: those of Siemens hold 100 KiB of private elements
+            first = max(first, one.state.head + FIRST // 4)
+    return found
 
 
-def _header(path: str) -> Instance | Skip | Damaged:
+def _header(path: str, first: int) -> Instance | Skip | Damaged:
     try:
-        return read_instance(path)
+        return read_instance(path, first)
     except SourceError as error:
         try:
             return Damaged(error, Header(open_header(path), path).text("SeriesInstanceUID"))

@@ -172,8 +172,10 @@ def _by_grid(members: Sequence[Member]) -> list[list[Member]]:
 
 def _same_plane(one: Frame, other: Frame) -> bool:
     """Whether orientation and spacing are the same but for rounding."""
-    turned = max(abs(a - b) for a, b in zip(one.orientation, other.orientation, strict=True))
-    return turned <= 1e-3 and np.allclose(one.spacing, other.spacing, rtol=1e-3, atol=0)
+    return (one.orientation == other.orientation and one.spacing == other.spacing) or (
+        max(abs(a - b) for a, b in zip(one.orientation, other.orientation, strict=True)) <= 1e-3
+        and all(abs(a - b) <= 1e-3 * abs(b) for a, b in zip(one.spacing, other.spacing, strict=True))
+    )
 
 
 def _plane(frame: Frame) -> str:

@@ -100,8 +100,16 @@ def seconds(header: Header) -> float | None:
         )
         text = date.replace(".", "") + time.replace(":", "") if date and time else ""
     digits, _, fraction = text.partition(".")
+    digits = digits[:14]
     try:
-        whole = datetime.datetime.strptime(digits[:14] + "+0000", "%Y%m%d%H%M%S%z")
+        if len(digits) == 14 and digits.isdigit():
+            # as strptime reads it, in a tenth of the time
+            month, day, hour, minute, second = (int(digits[n : n + 2]) for n in range(4, 14, 2))
+            whole = datetime.datetime(
+                int(digits[:4]), month, day, hour, minute, second, tzinfo=datetime.UTC
+            )  # fmt: skip
+        else:
+            whole = datetime.datetime.strptime(digits + "+0000", "%Y%m%d%H%M%S%z")
         part = float(f"0.{fraction[:6]}") if fraction[:6].isdigit() else 0.0
     except ValueError:
         return None

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from radiobject.format.layout import to_python
 from radiobject.format.meta import Scaling, SourceInfo, VolumeMeta
-from radiobject.ingest.dicom.frames import Member
-from radiobject.ingest.dicom.pixels import dtype_of, read_frames
+from radiobject.ingest.dicom.in_place import in_place
+from radiobject.ingest.dicom.pixels import dtype_of
 from radiobject.ingest.dicom.series import Arranged
+from radiobject.ingest.dicom.stacking import common_scaling, shape_of, stacked
 from radiobject.ingest.sources import Readable, file_states
 from radiobject.ingest.unreadable import without_paths
+from radiobject.writing.in_place import InPlace
 from radiobject.writing.loaded import Loaded, from_voxels
 
 __all__ = ["EXTRA", "DicomVolume"]
@@ -48,11 +49,12 @@ class DicomVolume(Readable):
     @property
     def shape(self) -> tuple[int, ...]:
         """(t,) z, y, x."""
-        times, first = self.arranged.members, self.arranged.first
-        pixels = first.instance.pixels
-        side = int(np.ceil(np.sqrt(pixels.tiles))) if pixels.tiles else 1
-        lead = (len(times),) if len(times) > 1 else ()
-        return (*lead, len(times[0]), pixels.rows // side, pixels.columns // side)
+        return shape_of(self.arranged.members)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Their names."""
+        return ("t", "z", "y", "x")[-len(self.shape) :]
 
     @property
     def identity(self) -> str:
@@ -67,7 +69,7 @@ class DicomVolume(Readable):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the stored values."""
-        return dtype_of(self._pixels)
+        return dtype_of(self.arranged.first.instance.pixels)
 
     @property
     def fingerprint(self) -> str | None:
@@ -81,8 +83,7 @@ class DicomVolume(Readable):
     @property
     def scaling(self) -> tuple[float, float] | None:
         """Slope and intercept that all images have; None when they differ."""
-        both = {(m.frame.slope, m.frame.inter) for row in self.arranged.members for m in row}
-        return next(iter(both)) if len(both) == 1 else None
+        return common_scaling(self.arranged.members)
 
     @property
     def b_values(self) -> list[float] | None:
@@ -96,45 +97,29 @@ class DicomVolume(Readable):
 
         Raises from the `SourceError` branch, and `MissingDependencyError` where a decoder is missing.
         """
-        scaling = self.scaling
-        kind = np.dtype(np.float32) if scaling is None else dtype_of(self._pixels)
-        stored = np.empty((len(self.arranged.members), *self.shape[-3:]), kind)
-        places: dict[str, list[tuple[int, int, Member]]] = defaultdict(list)
-        for t, z, member in self._placed():
-            places[member.instance.path].append((t, z, member))
-        for path, members in places.items():
-            self._read(path, members, stored)
-        dims = ("t", "z", "y", "x") if len(stored) > 1 else ("z", "y", "x")
-        extras = self._extras()
+        stored = stacked(self.arranged.members, scaled=self.scaling is None)
+        meta, extras = self.described()
+        return from_voxels(to_python(stored, self.dims), meta, self.name, extras)
+
+    def in_place(self, relative: Callable[[str], str]) -> InPlace:
+        """As it lies in its files, of which no pixel is read."""
+        meta, extras = self.described()
+        return in_place(self.arranged.members, meta, extras, self.name, relative)
+
+    def described(self) -> tuple[VolumeMeta, dict[str, bytes]]:
+        """What is said of it, and the bytes beside its voxels: all from headers."""
+        extras, scaling, step = self._extras(), self.scaling, self.arranged.time_step
+        axes = ("x", "y", "z", "t")[: len(self.dims)]
         meta = VolumeMeta(
             affine=self.arranged.stack.affine,
-            dims=dims,
+            dims=self.dims,
             scaling=None if scaling in (None, (1.0, 0.0)) else Scaling(*scaling),
-            time_unit="s" if self.arranged.time_step else None,
-            time_step=self.arranged.time_step,
+            time_unit="s" if step else None,
+            time_step=step,
             window=self.window,
-            source=SourceInfo("dicom", file_axes=("x", "y", "z", "t")[: len(dims)], extras=tuple(extras)),
+            source=SourceInfo("dicom", file_axes=axes, extras=tuple(extras)),
         )
-        return from_voxels(to_python(stored.reshape(self.shape), dims), meta, self.name, extras)
-
-    @property
-    def _pixels(self) -> Any:
-        return self.arranged.first.instance.pixels
-
-    def _placed(self) -> list[tuple[int, int, Member]]:
-        return [(t, z, m) for t, row in enumerate(self.arranged.members) for z, m in enumerate(row)]
-
-    def _read(self, path: str, members: list[tuple[int, int, Member]], into: npt.NDArray[Any]) -> None:
-        """The images of one file, scaled where they have scalings of their own."""
-        pixels = members[0][2].instance.pixels
-        if self.scaling is not None:
-            read_frames(path, pixels, {m.frame.number: into[t, z] for t, z, m in members})
-            return
-        frames = {m.frame.number: np.empty(into.shape[-2:], dtype_of(pixels)) for _, _, m in members}
-        read_frames(path, pixels, frames)
-        for t, z, member in members:
-            # in double precision, so that only the result is rounded
-            into[t, z] = frames[member.frame.number] * np.float64(member.frame.slope) + member.frame.inter
+        return meta, extras
 
     def _extras(self) -> dict[str, bytes]:
         """What affine and scaling do not say: slices that are not evenly spaced, scalings that differ."""

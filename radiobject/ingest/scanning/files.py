@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from radiobject.errors import SourceError, SourceUnsupportedError
-from radiobject.format.meta import Label
+from radiobject.format.meta import Label, VolumeMeta
 from radiobject.ingest.nifti import read_nifti
+from radiobject.ingest.registering import channel_in_place, nifti_in_place
 from radiobject.ingest.sources import Readable, file_states
 from radiobject.ingest.unreadable import without_folders
+from radiobject.writing.in_place import InPlace
 from radiobject.writing.loaded import Axis4, Loaded
 
 __all__ = ["MOST_ATTACHED", "FileSource"]
@@ -49,20 +52,32 @@ class FileSource(Readable):
         """The text with names of files, without the folders that they are in."""
         return without_folders(text, self._paths())
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The file that voxels lie in."""
+        return (self.path,)
+
+    def in_place(self, relative: Callable[[str], str]) -> InPlace:
+        """Leave it where it lies; files beside it are kept in the study, as ever."""
+        axis4 = "channel" if self.channel is not None else self.axis4
+        found = nifti_in_place(self.path, relative, axis4)
+        if self.channel is not None:
+            self._require_channel(found.meta, found.shape)
+            found = channel_in_place(found, self.channel, _channel_meta(found.meta))
+        extras = {**found.extras, **{name: self._attached(path) for name, path in self.attachments}}
+        named = (*found.meta.source.extras, *(name for name, _ in self.attachments))
+        source = replace(found.meta.source, extras=named)
+        meta = replace(found.meta, labels=self.labels or found.meta.labels, source=source)
+        return replace(found, meta=meta, extras=extras)
+
     def load(self) -> Loaded:
         """Read it. Raises from the `SourceError` branch."""
         image = read_nifti(self.path, axis4="channel" if self.channel is not None else self.axis4)
         meta, voxels = image.meta("label"), image.voxels
         extras = {"nifti": image.header, "nifti_lead": image.lead, "nifti_tail": image.tail}
         if self.channel is not None:
-            if meta.dims[0] != "c" or self.channel >= voxels.shape[0]:
-                raise SourceUnsupportedError(
-                    self.path, expected=f"channel {self.channel}", got=f"axes {meta.dims} of {voxels.shape}"
-                )
-            voxels = np.ascontiguousarray(voxels[self.channel])
-            extras = {}
-            source = replace(meta.source, exact=False, file_axes=("x", "y", "z"))
-            meta = replace(meta, dims=meta.dims[1:], source=source)
+            self._require_channel(meta, voxels.shape)
+            meta, voxels, extras = _channel_meta(meta), np.ascontiguousarray(voxels[self.channel]), {}
         extras = {name: data for name, data in extras.items() if data}
         extras |= {name: self._attached(path) for name, path in self.attachments}
         labels = self.labels or meta.labels
@@ -72,6 +87,12 @@ class FileSource(Readable):
             digest.update(extras[name])
         plain = self.channel is None and not self.labels and not self.attachments
         return Loaded(voxels, meta, extras, image.digest if plain else digest.hexdigest())
+
+    def _require_channel(self, meta: VolumeMeta, shape: tuple[int, ...]) -> None:
+        if meta.dims[0] != "c" or self.channel is None or self.channel >= shape[0]:
+            raise SourceUnsupportedError(
+                self.path, expected=f"channel {self.channel}", got=f"axes {meta.dims} of {shape}"
+            )
 
     def _paths(self) -> tuple[str, ...]:
         return (self.path, *(path for _, path in self.attachments))
@@ -87,3 +108,9 @@ class FileSource(Readable):
         if len(data) > MOST_ATTACHED:
             raise SourceUnsupportedError(path, expected=f"at most {MOST_ATTACHED:,} bytes", got="more")
         return data
+
+
+def _channel_meta(meta: VolumeMeta) -> VolumeMeta:
+    """What is true of one channel of a file."""
+    source = replace(meta.source, exact=False, file_axes=("x", "y", "z"), extras=())
+    return replace(meta, dims=meta.dims[1:], source=source)

@@ -14,7 +14,7 @@ from radiobject.format.changes import Edit
 from radiobject.format.schema import LEDGER_SCHEMA
 from radiobject.format.transaction import Transaction
 from radiobject.ingest import ingest
-from radiobject.ingest.held import held_series, refuse_other_key, sessions_hold
+from radiobject.ingest.held import held_series, refuse_names_in_place, refuse_other_key, sessions_hold
 from radiobject.ingest.metadata import obs_of_rows, subject_frame
 from radiobject.ingest.outcome import ingest_error, noting
 from radiobject.ingest.scanning.plan import Plan
@@ -48,6 +48,8 @@ def ingest_plan(
     if lost and options.get("errors", "raise") == "raise":
         raise _unreadable(uri, lost)
     rows = [row for row in rows if row.obs_subject_id]
+    pseudonyms = any(row.columns.get("deid_key_id") for row in rows)
+    refuse_names_in_place(deidentify=pseudonyms, copy=options.get("copy", True))
     held = [] if base is None or not any(row.series for row in rows) else held_series(base)
     if base is not None:
         _settle(rows, held, uri)

@@ -93,6 +93,12 @@ class Intensities:
     n_nonfinite: Counts
     box: Floats
 
+    @property
+    def unread(self) -> npt.NDArray[np.bool_]:
+        """(n,): volumes whose voxels nobody has read, because they were registered where they lie."""
+        counted: npt.NDArray[np.bool_] = self.histogram.sum(axis=1) + self.n_nonfinite == 0
+        return counted
+
 
 @dataclass(frozen=True)
 class Volumes:

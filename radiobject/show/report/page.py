@@ -170,6 +170,7 @@ def _collection(
         "labels": labels[:_LABELS],
         "more_labels": max(len(labels) - _LABELS, 0),
         "known": known,
+        "unread": int(volumes.intensities.unread.sum()),
         "plot": plot,
         "ids": volumes.obs_ids,
         "pictures": _pictures(report, volumes, mine, shown),
@@ -216,6 +217,7 @@ def _pictures(
             "shape": shape_text(geometry.shape[row], geometry.more[row]),
             "spacing": spacing_text(geometry.spacing[row]),
             "jpeg": jpeg and base64.b64encode(jpeg).decode("ascii"),
+            "unread": bool(volumes.intensities.unread[row]),
             "reasons": [_reason(f, KINDS[f.kind]) for f in reasons.get(volumes.obs_ids[row], ())],
         }
         for n, (row, jpeg) in enumerate(zip(found.rows, found.jpegs, strict=True), start=1)
