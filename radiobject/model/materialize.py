@@ -75,6 +75,8 @@ def materialized(
         raise ConfigError("commit_every=", expected="at least 1", got=repr(commit_every))
     if backend == IN_PLACE:
         raise ConfigError("backend=", expected="one that stores voxels", got=repr(backend))
+    if backend is not None:
+        get_backend(backend, study.location)  # a name that nobody knows is one with nothing to do, too
     names = [collections] if isinstance(collections, str) else collections
     chosen = study.names if names is None else tuple(dict.fromkeys(names))
     if unknown := [name for name in chosen if name not in study.names]:
@@ -160,11 +162,14 @@ class _Run:
         targets: dict[str, Target] = {}
         for name in names:
             entry = study.entry(name)
+            if entry.backend != IN_PLACE:
+                continue
             rows = study.obs(name).read(["obs_id", "_path"])
             paths = dict(zip(rows["obs_id"].to_pylist(), rows["_path"].to_pylist(), strict=True))
             found = {i: (entry.path, p) for i, p in paths.items() if p.endswith(FilesBackend.suffix)}
-            stored = {backend_of_name(p) or "" for i, p in paths.items() if i not in found}
-            chosen = backend or (stored.pop() if len(stored) == 1 else study.backend_beside(IN_PLACE))
+            suffixes = {p.rpartition("/")[2].partition(".")[2] for i, p in paths.items() if i not in found}
+            stored = backend_of_name(f"volume.{suffixes.pop()}") if len(suffixes) == 1 else None
+            chosen = backend or stored or study.backend_beside(IN_PLACE)
             arrays = get_backend(chosen, study.location)
             refuse_other_processes(study.location, how.executor, persistent=arrays.capabilities.persistent)
             targets[entry.path] = Target(self.storage, arrays, {entry.path: entry.path}, {}, write)
