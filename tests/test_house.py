@@ -15,11 +15,12 @@ ROOT = Path(radiobject.__file__).parent
 
 # One line a storey: a module may import from storeys below it, and from those before it in its own line.
 STOREYS = [
-    ["errors", "conflict", "moved", "frozen", "s3", "forking", "key_locks", "config", "measuring", "location", "workers",
-     "executor", "local_disk", "failures", "remote", "storage", "strict"],
+    ["errors", "conflict", "moved", "frozen", "s3", "forking", "key_locks", "config", "measuring", "location",
+     "workers", "executor", "local_disk", "failures", "remote", "storage", "strict"],
     ["geometry", "geometry.box", "geometry.affine", "geometry.planes", "geometry.resample",
      "geometry.blocks", "geometry.pyramid", "geometry.coordinates"],
-    ["backends.base", "backends.documents", "backends.memory", "backends.zarr", "backends.tiledb", "backends.files", "backends"],
+    ["backends.base", "backends.documents", "backends.memory", "backends.zarr", "backends.tiledb",
+     "backends.files", "backends"],
     ["format", "format.meta", "format.layout", "format.ome", "format.schema",
      "format.pruning", "format.part_file", "format.tables", "format.objects", "format.foreground",
      "format.commit", "format.pin", "format.traces", "format.exclusive", "format.tags",
@@ -40,7 +41,8 @@ STOREYS = [
         "model.doors", "model.volume",
         "model.study", "model.names", "model.provenance", "model.pieces", "model.stages", "model.staging",
         "model.joined", "model.partners", "model.volume_copy", "model.copying",
-        "model.execution", "model.foreground", "model.materialize", "model.naming", "model.made_rows", "model.deriving",
+        "model.execution", "model.foreground", "model.storing", "model.materialize",
+        "model.naming", "model.made_rows", "model.deriving",
         "model.collection_view", "model.moments", "model.label_statistics",
         "model.query", "model.eager", "model.collection",
         "model.adding", "model.removal", "model.view", "model.study_query", "model.history", "model.creating",
