@@ -4,39 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiobject.backends import IN_PLACE, backend_of_name, get_backend
 from radiobject.backends.files import FilesBackend
-from radiobject.backends.files.changed import SourceFiles
-from radiobject.backends.files.manifest import parse_hint
-from radiobject.backends.files.volume import FilesHandle
 from radiobject.config import current
 from radiobject.errors import ConfigError, ConflictError, RadiObjectError, UnknownIdError
 from radiobject.executor import announce, progress_bar, run
 from radiobject.format.catalog import Catalog, Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.journal import running
-from radiobject.format.layout import to_python
-from radiobject.format.meta import require_dims, row_meta
 from radiobject.format.rebase import MATERIALIZE
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction
-from radiobject.geometry.affine import Affine
 from radiobject.model.execution import Execution
+from radiobject.model.storing import Job, StoringVolumes, Unread
 from radiobject.model.study import Study
-from radiobject.storage import Storage
 from radiobject.workers import refuse_other_processes
 from radiobject.writing.finished import FinishedRows, journaled, rows_table
-from radiobject.writing.loaded import Loaded, from_voxels
-from radiobject.writing.volume import Naming, Target, write_volume
+from radiobject.writing.volume import Target
 
 __all__ = ["materialized"]
 
@@ -90,64 +81,6 @@ def materialized(
     return work.study
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A registered volume as its row has it; `folder` is that of its collection, whatever that is called."""
-
-    folder: str
-    obs_subject_id: str
-    obs_id: str
-    path: str
-    hint: str
-    meta: str
-    affine: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class _Unread:
-    """What is wrong with the source of a volume."""
-
-    error: RadiObjectError
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Reads a volume where it lies, stores it at a place of its own, and gives its new row.
-
-    `syncs` makes it last before that is told: this may be another machine, with a cache of its own.
-    """
-
-    storage: Storage
-    targets: Mapping[str, Target]
-    syncs: bool
-
-    def __call__(self, job: _Job) -> dict[str, Any] | _Unread:
-        begun = time.monotonic()
-        try:
-            loaded = _loaded(self.storage, job)
-        except RadiObjectError as error:
-            return _Unread(error)
-        naming = Naming(job.folder, job.obs_subject_id, job.obs_id)
-        row = write_volume(loaded, naming, self.targets[job.folder])
-        if self.syncs:
-            self.storage.make_durable()
-        return {**row, "_fingerprint": job.path, "_seconds": time.monotonic() - begun}
-
-
-def _loaded(storage: Storage, job: _Job) -> Loaded:
-    """The voxels as ingest would have decoded them, with what the study says of them already."""
-    meta = replace(row_meta(job.meta), affine=Affine(np.reshape(job.affine, (4, 4))))
-    files = SourceFiles(storage.location.source_root)
-    handle = FilesHandle(storage, files, job.path, parse_hint(job.hint))
-    require_dims(meta, handle.spec.dims, f"{job.obs_id} ({job.path})")
-    found = handle.fetch(meta.source.extras, hashed=meta.source.format.startswith("nifti"))
-    # of files that are decoded as a whole nobody knew whether there is anything behind their voxels
-    extras = {name: data for name, data in found.extras.items() if data}
-    meta = replace(meta, source=replace(meta.source, extras=tuple(extras)))
-    digest = found.digest or from_voxels(to_python(found.voxels, meta.dims), meta, job.obs_id).digest
-    return Loaded(found.voxels, meta, extras, digest, settled=True)
-
-
 class _Run:
     """What is to be stored, what is and waits for the next commit, and the study as it is by now."""
 
@@ -174,7 +107,7 @@ class _Run:
             refuse_other_processes(study.location, how.executor, persistent=arrays.capabilities.persistent)
             targets[entry.path] = Target(self.storage, arrays, {entry.path: entry.path}, {}, write)
             self.todo |= found
-        self.work = _Work(self.storage, targets, not isinstance(how.executor, str))
+        self.work = StoringVolumes(self.storage, targets, not isinstance(how.executor, str))
         said = [study.snapshot.commit.study, "materialize", backend, repr(write)]
         self.plan = hashlib.sha256(repr(said).encode()).hexdigest()
         self.rows: dict[str, dict[str, Any]] = {}
@@ -191,7 +124,7 @@ class _Run:
             self._take_over()
         with progress_bar("materialize", total, self.how.progress) as tell:
             tell(self._done, total)
-            given: dict[int, _Job] = {}
+            given: dict[int, Job] = {}
             outcomes = run(self.work, self._jobs(given), executor=self.how.executor, workers=self.how.workers)
             try:
                 with closing(outcomes):
@@ -242,7 +175,7 @@ class _Run:
                     self.finished.add(row)  # the earlier journal may be cleaned up
         self.resumed = set(self.rows)
 
-    def _jobs(self, given: dict[int, _Job]) -> Iterator[_Job]:
+    def _jobs(self, given: dict[int, Job]) -> Iterator[Job]:
         """Volumes that are still there to be stored, looked up shortly before their turn."""
         ids, number = [i for i in self.todo if i not in self.rows], 0
         for first in range(0, len(ids), _AHEAD):
@@ -250,7 +183,7 @@ class _Run:
             found = {row["obs_id"]: row for row in self._still(group)}
             self.passed += len(group) - len(found)
             for row in found.values():
-                job = _Job(
+                job = Job(
                     self.todo[row["obs_id"]][0], row["obs_subject_id"], row["obs_id"], row["_path"],
                     row["_hint"], row["_volume"], tuple(row["affine"]),
                 )  # fmt: skip
@@ -272,7 +205,7 @@ class _Run:
                 found += table.rows(pc.indices_nonzero(at).to_numpy(), _WANTED).to_pylist()
         return [row for row in found if row["_path"] == self.todo[row["obs_id"]][1]]
 
-    def _take(self, job: _Job, outcome: dict[str, Any] | _Unread | Exception) -> None:
+    def _take(self, job: Job, outcome: dict[str, Any] | Unread | Exception) -> None:
         if isinstance(outcome, Exception):
             raise outcome  # the place failed, or we did: going on would only repeat it
         if isinstance(outcome, dict):

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 
-from radiobject import RadiObject, VolumeCollection, config
+from radiobject import RadiObject, VolumeCollection, WriteConfig, config, configure
 from radiobject.errors import (
     ConfigError,
     ConflictError,
@@ -185,7 +186,8 @@ def test_series_of_dicom(tmp_path: Path) -> None:
     radi = RadiObject.from_dicoms(tmp_path / "study", bare.parent, copy=False, **options)
     seen, rows = voxels(radi), tables(radi)
     assert len(seen) == 3
-    radi.materialize()
+    with configure(write=WriteConfig(store_integers=False)):  # what is stored is compared, too
+        radi.materialize()
     assert voxels(fresh(radi)) == seen
     assert tables(radi) == rows
     assert sound(radi)
@@ -493,3 +495,16 @@ def test_pyramids_and_settings_are_those_of_now(small: RadiObject) -> None:
         small.materialize()
     assert len(small.T1w.iloc[0].levels) == 2
     assert VolumeCollection(f"{small.uri}#T1w").iloc[0].levels[1].shape == (6, 5, 8)
+
+
+def test_floats_that_are_whole_numbers_are_kept_as_integers_and_read_as_floats(tmp_path: Path) -> None:
+    whole = np.arange(6 * 5 * 4, dtype=np.float32).reshape(6, 5, 4)
+    nibabel.save(nibabel.Nifti1Image(whole, np.eye(4)), tmp_path / "sub-01_T1w.nii")
+    images = {"T1w": [str(tmp_path / "sub-01_T1w.nii")]}
+    radi = RadiObject.from_niftis(tmp_path / "study", images, copy=False, progress=False)
+    radi.materialize()
+    volume = fresh(radi).T1w.iloc[0]
+    assert (volume.dtype, volume.stored_dtype) == (np.dtype("f4"), np.dtype("u1"))
+    np.testing.assert_array_equal(volume.to_numpy(), whole)
+    volume.to_nifti(tmp_path / "again.nii")
+    assert (tmp_path / "again.nii").read_bytes() == (tmp_path / "sub-01_T1w.nii").read_bytes()
