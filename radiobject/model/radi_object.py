@@ -300,7 +300,11 @@ class RadiObject(CreatedStudy, StudyHistory):
         """
         how = Execution(executor, workers, progress, errors=errors)
         if isinstance(collections, os.PathLike) or self._is_place(collections):
-            ours = {"resume": resume, "commit_every": commit_every, "errors": None if errors == "raise" else errors}
+            ours = {
+                "resume": resume,
+                "commit_every": commit_every,
+                "errors": None if errors == "raise" else errors,
+            }
             if kept := [name for name, value in ours.items() if value is not None]:
                 raise TypeError(f"materialize() to another place takes no {', '.join(kept)}: it is one copy")
             return self.write(

@@ -73,7 +73,9 @@ def test_a_study_on_disk_takes_no_volumes_that_would_not_last(radi: RadiObject, 
     np.testing.assert_array_equal(there.T1w.iloc[0].to_numpy(), RAMP + 1)
 
 
-@pytest.mark.parametrize("wrong", [{"resume": True}, {"resume": False}, {"commit_every": 2}, {"errors": "collect"}])
+@pytest.mark.parametrize(
+    "wrong", [{"resume": True}, {"resume": False}, {"commit_every": 2}, {"errors": "collect"}]
+)
 def test_a_copy_is_not_resumed_and_has_one_commit(
     radi: RadiObject, files: Path, wrong: dict[str, Any]
 ) -> None:
