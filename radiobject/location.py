@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ _NAMED_S3 = (
 )  # fmt: skip
 """Options that S3Config has and s3fs has not: each reader here takes those that concern it."""
 _CONNECTIONS = 32
+_PROCESS = os.urandom(32)
 _TENSORSTORE_S3 = frozenset({"anon", "profile", "endpoint_url", "region", *_NAMED_S3})
 
 
@@ -84,6 +86,12 @@ class Location:
     def is_near(self) -> bool:
         """Whether a request costs next to nothing: it is a local disk or memory."""
         return self.scheme in ("file", "memory")
+
+    @cached_property
+    def identity(self) -> tuple[str, bytes]:
+        """The URI, and a digest of the options that only this process can make: what to keep answers by."""
+        said = "" if self.is_local else _frozen(self.options)
+        return self.uri, hashlib.blake2b(said.encode(), key=_PROCESS, digest_size=16).digest()
 
     @property
     def path(self) -> str:
@@ -377,6 +385,14 @@ def _without_secrets(options: Any) -> Any:
         kept = [_without_secrets(value) for value in options if not _is_signed(value)]
         return tuple(kept) if isinstance(options, tuple) else kept
     return options
+
+
+def _frozen(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{','.join(sorted(f'{_frozen(k)}:{_frozen(v)}' for k, v in value.items()))}}}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_frozen, value))}]"
+    return repr(value) if isinstance(value, str | bytes | int | float | None) else f"{type(value)}{id(value)}"
 
 
 def _is_signed(value: Any) -> bool:

@@ -49,6 +49,9 @@ def test_files_that_are_gone_stop_it_or_are_told(cli: Cli, uri: str, tmp_path: P
     done = cli("materialize", uri, "--source-root", tmp_path / "raw", "--errors", "collect")
     assert (done.code, done.out) == (0, f"{uri}: 2 volumes stored, version 1 to 2\n")
     assert done.err.startswith("failed: MissingObjectError: a_CT.nii")
+    again = cli("materialize", uri, "--source-root", tmp_path / "raw", "--errors", "collect")
+    assert (again.code, again.err) == (0, done.err)  # it is no less true for being known
+    assert again.out == f"{uri}: nothing could be done, version 2 stays\n"
 
 
 def test_help_teaches(cli: Cli) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from radiobject.cli.options import AsJson, SourceRoot, StorageOptions, Uri, open_study
 from radiobject.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from radiobject import RadiObject
 
 __all__ = ["materialize"]
 
@@ -69,7 +73,8 @@ def materialize(
     )  # fmt: skip
     # others may have added lines of new volumes meanwhile
     lines = [line for line in radi.ledger.to_arrow().slice(ledger).to_pylist() if line["obs_id"] in held]
-    failed = [line for line in lines if line["outcome"] == "failed"]
+    done = sum(line["outcome"] != "failed" for line in lines)
+    failed = _failed(radi, collection or radi.collection_names)
     if as_json:
         backends = {name: radi.collection(name).backend for name in collection or radi.collection_names}
         print_json(
@@ -82,10 +87,24 @@ def materialize(
             }
         )
         return
-    done = len(lines) - len(failed)
     said = f"{done:,} volumes stored, version {before} to {radi.version}"
     if radi.version == before:
-        said = f"nothing to do, version {before} stays"
+        said = f"nothing {'could be done' if failed else 'to do'}, version {before} stays"
     console().print(f"{radi.uri}: {said}", markup=False, soft_wrap=True)
     for row in failed:
         console(stderr=True).print(f"failed: {row['error']}: {row['message']}", markup=False, soft_wrap=True)
+
+
+def _failed(radi: RadiObject, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The last word of the ledger on volumes that still lie in files, where it is that they failed.
+
+    Also where an earlier run wrote it: none repeats what is known.
+    """
+    from radiobject.backends.files import FilesBackend
+
+    last = {line["obs_id"]: line for line in radi.ledger.to_arrow().to_pylist()}
+    left = []
+    for name in names:
+        rows = radi.collection(name).obs.to_arrow(["obs_id", "_path"]).to_pylist()
+        left += [row["obs_id"] for row in rows if row["_path"].endswith(FilesBackend.suffix)]
+    return [last[i] for i in left if i in last and last[i]["outcome"] == "failed"]

@@ -313,7 +313,8 @@ class Edit:
             else:
                 tables.pop(name, None)
         whole = Table(storage, f"{label}/obs", tables["obs"], OBS_SCHEMA)
-        if edit.updated is not None and "_path" in edit.updated.schema.names:
+        moved = edit.updated is not None and "_path" in edit.updated.schema.names
+        if edit.removed or "obs" in edit.replaced or moved or _joined(base, entry):
             entry = dataclasses.replace(entry, backend=backend_left(entry, whole))
         other = whole if edit.removed or edit.replaced else None
         shape = uniform_shape(entry, edit.added.get("obs"), other)
@@ -324,6 +325,12 @@ class Edit:
         if key not in self._parts:
             self._parts[key] = write_part(storage, table, rows)
         return self._parts[key]
+
+
+def _joined(base: Snapshot, entry: CollectionEntry) -> bool:
+    """Whether it stood on another backend, or on one that no volume is on any more."""
+    held = base.commit.collection(entry.name)
+    return held is not None and (held.backend != entry.backend or not held.n_volumes)
 
 
 def _most_parts(draft: Commit) -> int:

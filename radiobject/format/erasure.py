@@ -15,7 +15,7 @@ from radiobject.format.commit import Change, Commit
 from radiobject.format.schema import OBS_SCHEMA, SUBJECT_SCHEMA
 from radiobject.format.tables import Part, Table, write_part
 from radiobject.format.traces import Traces
-from radiobject.format.volume_ids import uniform_shape
+from radiobject.format.volume_ids import backend_left, uniform_shape
 from radiobject.storage import Storage
 
 __all__ = ["Erasure"]
@@ -43,7 +43,8 @@ class Erasure:
             tables.setdefault("obs", ())
             if tables["obs"] != entry.tables.get("obs", ()):
                 left = Table(storage, f"{label}/obs", tables["obs"], OBS_SCHEMA)
-                entry = dataclasses.replace(entry, shape=uniform_shape(entry, None, left))
+                shape, backend = uniform_shape(entry, None, left), backend_left(entry, left)
+                entry = dataclasses.replace(entry, shape=shape, backend=backend)
             entries.append(dataclasses.replace(entry, tables=tables))
         tables = self._tables(draft.tables, "", storage, base, "")
         if "obs_meta" in draft.tables:

@@ -16,7 +16,7 @@ __all__ = ["backend_left", "free_path", "ids_of", "refuse_duplicates", "taken", 
 
 
 def backend_left(entry: CollectionEntry, obs: Table) -> str:
-    """The backend of a collection whose volumes have moved: where all of them are, else the one it has."""
+    """The backend of a collection whose volumes moved or went: where all of them are, else its own."""
     if entry.backend != IN_PLACE:
         return entry.backend
     names = pc.replace_substring_regex(obs.column("_path"), r"^.*/[^/.]*", "").unique().to_pylist()

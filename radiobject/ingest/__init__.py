@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from radiobject.backends import IN_PLACE, backend_of_name, get_backend
+from radiobject.backends.files import FilesBackend
 from radiobject.config import WriteConfig, current
 from radiobject.errors import ConfigError, MetadataError
 from radiobject.executor import Executor, Progress, announce, progress_bar, run_groups
@@ -41,15 +42,16 @@ from radiobject.ingest.plan import (
     settle_conflicts,
     subject_rows,
 )
-from radiobject.ingest.registering import SourceRoot, in_place, require_below
+from radiobject.ingest.registering import in_place
 from radiobject.ingest.resume import fingerprint, finished_rows
+from radiobject.ingest.source_root import SourceRoot, require_below
 from radiobject.ingest.sources import Readable, Source, resolve
 from radiobject.location import Location
 from radiobject.moved import refuse_moved
 from radiobject.storage import Storage
 from radiobject.workers import refuse_other_processes, width_of
 from radiobject.writing.finished import FinishedRows, rows_table
-from radiobject.writing.loaded import Axis4, Reorient, oriented
+from radiobject.writing.loaded import Axis4, Loaded, Reorient, oriented
 from radiobject.writing.volume import Target, register_volume, write_volume
 
 __all__ = ["NiftiSource", "discover_nifti_pairs", "ingest"]
@@ -151,10 +153,19 @@ def ingest(
     for path in target.paths.values():
         collection_groups(storage, path)
 
+    def read(source: Source) -> Loaded:
+        return load(
+            source.item, source.name, kinds[source.collection], axis4=axis4,
+            labels=label_names.get(source.collection), orientation=target.write.orientation, near=location,
+        )  # fmt: skip
+
     def work(item: tuple[Source, Held]) -> dict[str, Any]:
         source, known = item
         begun, mark = time.monotonic(), fingerprint(source)
         if root is not None and not (isinstance(source.item, Readable) and source.item.drawn):
+            if known.is_stored and (not known.digest or known.digest == read(source).digest):
+                # what has no digest cannot be compared; its voxels and what they told are not given up
+                return {"_unchanged": True, "_uncompared": not known.digest}
             found = in_place(
                 source.item, source.name, kinds[source.collection], root, axis4=axis4,
                 labels=label_names.get(source.collection), orientation=target.write.orientation,
@@ -163,10 +174,7 @@ def ingest(
                 return {"_unchanged": True}
             row = register_volume(found, source, target)
             return {**row, "_fingerprint": mark, "_seconds": time.monotonic() - begun}
-        loaded = load(
-            source.item, source.name, kinds[source.collection], axis4=axis4,
-            labels=label_names.get(source.collection), orientation=target.write.orientation, near=location,
-        )  # fmt: skip
+        loaded = read(source)
         loaded = blank_nifti(loaded) if deidentify else loaded
         if known.digest == loaded.digest:
             return {"_unchanged": True}
@@ -239,8 +247,14 @@ def _root_of(source_root: str | os.PathLike[str] | None, base: Snapshot | None) 
     if source_root is None:
         return place.sources
     given = place.with_sources(source_root).source_root.uri
-    registered = any(entry.backend == IN_PLACE for entry in base.commit.collections)
-    if registered and given != place.source_root.uri:
+    registered = any(
+        # an entry speaks of its collection, rows of each volume
+        path.endswith(FilesBackend.suffix)
+        for entry in base.commit.collections
+        if entry.backend == IN_PLACE and given != place.source_root.uri
+        for path in base.table("obs", entry.name).column("_path").to_pylist()
+    )
+    if registered:
         raise ConfigError(
             "source_root=", expected=f"{place.source_root.uri}, which files of the study are below",
             got=given, hint="Open the study with the source_root= that all of its files are below.",

@@ -33,7 +33,7 @@ class Outcome:
         self.failures: list[dict[str, Any]] = []
         self.committed = 0
         self._resumed: set[str] = set()
-        self._unchanged = 0
+        self._unchanged = self._uncompared = 0
         self._failed = 0
 
     @property
@@ -51,6 +51,7 @@ class Outcome:
         if isinstance(result, dict):
             if result.get("_unchanged"):
                 self._unchanged += 1
+                self._uncompared += bool(result.get("_uncompared"))
                 return False
             self.rows[source.obs_id] = result
             return True
@@ -115,7 +116,8 @@ class Outcome:
         counts = {
             "written": self.committed - len(self._resumed),
             "resumed": len(self._resumed),
-            "unchanged": self._unchanged,
+            "unchanged": self._unchanged - self._uncompared,
+            "left as they are, with no digest to compare": self._uncompared,
             "skipped": held,
             "failed": self._failed,
         }

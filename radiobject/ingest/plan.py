@@ -67,6 +67,11 @@ class Held:
     digest: str = ""
     registered: Description | None = None
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether the study has its voxels."""
+        return bool(self.collection) and self.registered is None
+
     def registers(self, found: InPlace) -> bool:
         """Whether it is that very one: files of the same size, time and head, and the same beside them."""
         if self.registered is None or self.registered.source != found.source:

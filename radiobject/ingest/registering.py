@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,79 +14,21 @@ import numpy.typing as npt
 from radiobject.backends.files.changed import nanoseconds
 from radiobject.backends.files.source import HEAD, Frames, Member, Run, Whole
 from radiobject.config import OrientationConfig
-from radiobject.errors import ConfigError, SourceError, SourceNotFoundError, SourceUnsupportedError
+from radiobject.errors import SourceError, SourceNotFoundError, SourceUnsupportedError
 from radiobject.format.layout import to_disk, to_python
 from radiobject.format.meta import Kind, Label, VolumeMeta
 from radiobject.ingest.files import PEEK_BYTES, pair_names
 from radiobject.ingest.gzipped import gunzip_start, is_gzip
 from radiobject.ingest.nifti import NiftiGeometry, header_labels, peek_nifti, read_nifti
-from radiobject.ingest.sources import Readable, Source, is_url, path_of
-from radiobject.location import Location
+from radiobject.ingest.source_root import SourceRoot
+from radiobject.ingest.sources import Readable, is_url, path_of
 from radiobject.storage import Storage
 from radiobject.writing.in_place import InPlace
 from radiobject.writing.loaded import Axis4, Loaded, refuse_float_labels, reoriented
 
-__all__ = ["SourceRoot", "channel_in_place", "decode_nifti", "in_place", "nifti_in_place", "require_below"]
+__all__ = ["channel_in_place", "decode_nifti", "in_place", "nifti_in_place"]
 
 _AXIS4 = ("auto", "time", "channel")
-
-
-@dataclass(frozen=True)
-class SourceRoot:
-    """The folder or URL that source files are below, and the paths that they have there."""
-
-    location: Location
-
-    def relative(self, path: str) -> str:
-        """The path of a file or folder below the root, links followed only where it needs them.
-
-        `ConfigError` for one that is elsewhere; it names a root that would do.
-        """
-        plain = path.removeprefix("file://")
-        if is_url(path) != (not self.location.is_local):
-            raise self._elsewhere(path, None)
-        if not self.location.is_local:
-            return self._below(Location(path).uri, self.location.uri) or self._refused(path)
-        plain = os.path.abspath(os.path.expanduser(plain))
-        real = os.path.realpath(self.location.path)
-        folder, name = os.path.split(plain)
-        for place in (plain, os.path.join(os.path.realpath(folder), name)):
-            for root in (self.location.path, real):
-                found = self._below(place, root)
-                if found is not None:
-                    return found
-        raise self._elsewhere(path, os.path.commonpath([folder, real]))
-
-    @staticmethod
-    def _below(place: str, root: str) -> str | None:
-        root = root.rstrip("/")
-        return "" if place == root else place[len(root) + 1 :] if place.startswith(f"{root}/") else None
-
-    def _refused(self, path: str) -> str:
-        raise self._elsewhere(path, None)
-
-    def _elsewhere(self, path: str, common: str | None) -> ConfigError:
-        hint = "Pass source_root=, a folder or URL that all sources are below"
-        return ConfigError(
-            f"source_root {self.location.uri}",
-            expected="a place that all sources are below, for copy=False",
-            got=path,
-            hint=f"{hint}, such as {common!r}." if common not in (None, "/") else f"{hint}.",
-        )
-
-
-def require_below(root: SourceRoot, sources: Sequence[Source]) -> None:
-    """Refuse (`ConfigError`) files that are not below the root, before the first of them is read."""
-    folders: dict[str, None] = {}
-    for source in sources:
-        path = path_of(source.item)
-        if path is not None:
-            root.relative(path)
-        elif isinstance(source.item, Readable) and not source.item.drawn:
-            # a series has hundreds of files in one folder
-            folders |= {os.path.dirname(name): None for name in getattr(source.item, "paths", ())}
-    for folder in folders:
-        root.relative(folder)
 
 
 def in_place(

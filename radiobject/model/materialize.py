@@ -67,7 +67,14 @@ def materialized(
     if backend == IN_PLACE:
         raise ConfigError("backend=", expected="one that stores voxels", got=repr(backend))
     if backend is not None:
-        get_backend(backend, study.location)  # a name that nobody knows is one with nothing to do, too
+        # a name that nobody knows is one with nothing to do, too
+        lasts = get_backend(backend, study.location).capabilities.persistent
+        if not lasts and study.location.scheme != "memory":
+            raise ConfigError(
+                "backend=", expected=f"one whose volumes last as {study.location.uri} does",
+                got=f"{backend!r}, which this process takes along when it ends",
+                hint="Leave it out, or pass 'zarr'.",
+            )  # fmt: skip
     names = [collections] if isinstance(collections, str) else collections
     chosen = study.names if names is None else tuple(dict.fromkeys(names))
     if unknown := [name for name in chosen if name not in study.names]:
@@ -270,7 +277,7 @@ class _Run:
             del self.rows[obs_id]
             self.resumed.discard(obs_id)
             self.passed += 1
-        edit, lines = Edit(), list(self.failures)
+        edit, lines = Edit(), self._new_failures()
         for folder, rows in found.items():
             name = _name_of(self.study.snapshot, folder)
             assert name is not None
@@ -297,6 +304,15 @@ class _Run:
         if lines:
             edit.ledger = pa.Table.from_pylist(lines, schema=LEDGER_SCHEMA)
         return edit
+
+    def _new_failures(self) -> list[dict[str, Any]]:
+        """Those that are not the last word of the ledger on their volume: each run would say them again."""
+        if not self.failures:
+            return []
+        names = ("collection", "outcome", "error", "message")
+        ledger = self.study.snapshot.table("ledger").read(["obs_id", *names])
+        said = {row["obs_id"]: [row[n] for n in names] for row in ledger.to_pylist()}
+        return [f for f in self.failures if said.get(f["obs_id"]) != [f[n] for n in names]]
 
     def _reparented(self) -> Iterator[Edit]:
         """What was made of these volumes names their new places: it was made of the same voxels."""

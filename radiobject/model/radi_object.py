@@ -263,7 +263,7 @@ class RadiObject(CreatedStudy, StudyHistory):
         *,
         executor: Executor = "threads",
         workers: int | None = None,
-        resume: bool = True,
+        resume: bool | None = None,
         commit_every: int | None = None,
         progress: bool | Progress | None = None,
         errors: Literal["raise", "collect"] = "raise",
@@ -277,14 +277,15 @@ class RadiObject(CreatedStudy, StudyHistory):
         thumbnails, `source_digest` and foreground indexes are filled in. Others may read and write
         meanwhile: every `commit_every` volumes are a commit (left out: about every 64 volumes or 30 seconds),
         and a volume that somebody has deleted or replaced stays as they made it. A run that was killed loses
-        nothing that was committed; the next one takes over what it had finished (`resume`). Nothing to do is
-        no commit.
+        nothing that was committed; the next one takes over what it had finished (unless resume=False).
+        A run that stores nothing, and learns nothing that the ledger does not say, is no commit.
 
         `backend` stores them: the one that other volumes are on, or zarr. A source that changed since is
         `SourceChangedError`, one that is gone `MissingObjectError`; with errors="collect" such volumes stay
         as they are, and the ledger says why. Voxels of a volume and its file are in memory together.
 
         A path or URL copies the study there instead, as `write` does: so the TileDB-based package has it.
+        `resume`, `commit_every` and `errors` are not for copies (TypeError).
 
         >>> import os, tempfile, nibabel as nib, numpy as np
         >>> folder = tempfile.mkdtemp()
@@ -299,6 +300,13 @@ class RadiObject(CreatedStudy, StudyHistory):
         """
         how = Execution(executor, workers, progress, errors=errors)
         if isinstance(collections, os.PathLike) or self._is_place(collections):
+            ours = {
+                "resume": resume,
+                "commit_every": commit_every,
+                "errors": None if errors == "raise" else errors,
+            }
+            if kept := [name for name, value in ours.items() if value is not None]:
+                raise TypeError(f"materialize() to another place takes no {', '.join(kept)}: it is one copy")
             return self.write(
                 os.fspath(collections), backend=backend, executor=executor, workers=workers,
                 progress=progress, message=message, **copying,
@@ -307,8 +315,8 @@ class RadiObject(CreatedStudy, StudyHistory):
             raise TypeError(f"materialize() without a place to copy to takes no {', '.join(copying)}")
         self._refuse_view("materialize")
         done = materialized(
-            self._study, collections, how=how, resume=resume, commit_every=commit_every, backend=backend,
-            message=message,
+            self._study, collections, how=how, resume=resume is not False, commit_every=commit_every,
+            backend=backend, message=message,
         )  # fmt: skip
         self._set(done, None, None, ())
         return self

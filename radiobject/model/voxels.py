@@ -162,7 +162,10 @@ class Voxels:
 
     @property
     def array(self) -> Any:
-        """The engine's own object (a tensorstore.TensorStore, a zarr.Array), in disk axis order."""
+        """The engine's own object (a tensorstore.TensorStore, a zarr.Array), in disk axis order.
+
+        Of a volume that stays in its files it is a read-only copy of all voxels, a NumPy array.
+        """
         return self._handle.native()
 
     @property

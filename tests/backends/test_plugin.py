@@ -167,7 +167,7 @@ def test_another_process_reads_it_or_says_what_is_missing(site, radi) -> None:
     assert there.stdout.split() == ["True", "1", str(radi.ct.iloc[0].to_numpy(raw=True).sum())], there.stderr
     without = run(READ, "", radi.uri)
     assert without.stdout.split() == ["True", "1"], "bytes are checked without the backend"
-    assert "CapabilityError: backend 'npy': expected one of memory, tiledb, zarr" in without.stderr
+    assert "CapabilityError: backend 'npy': expected one of files, memory, tiledb, zarr" in without.stderr
 
 
 def test_worker_processes_write_and_read_it(site, scans, tmp_path) -> None:

@@ -198,7 +198,7 @@ def test_files_of_a_store_are_registered_by_their_urls(files: Path) -> None:
     for mine, theirs in zip(every_volume(radi), every_volume(there), strict=True):
         np.testing.assert_array_equal(mine[2:9, 1:, ::3], theirs[2:9, 1:, ::3])
     fs.pipe_file(f"{path}/data/sub-01_T1w.nii", (files / "sub-02_T1w.nii").read_bytes())
-    changed._sound.clear()  # as another process has it: a store is asked once in each
+    changed._sound.clear()  # as if some seconds had passed
     with pytest.raises(SourceChangedError, match="sub-01"):
         RadiObject(f"{root}/study").T1w.iloc[0][0, 0, 0]
     fs.rm(path, recursive=True)
@@ -348,6 +348,10 @@ def test_a_file_that_is_another_is_an_error_and_never_other_voxels(
         volume[...]
     (path,) = files.glob(f"sub-02_{name}.nii*")
     change(path)
+    if change is later and name == "seg":
+        # all of a small file was read when it was registered, and is found to be the same
+        np.testing.assert_array_equal(volume[...], RAMP % 3)
+        return
     kind: Any = SourceChangedError if path.is_file() else RadiObjectError
     for key in (..., np.s_[2:4, 3:5, 1:3]):
         with pytest.raises(kind, match="sub-02"):

@@ -17,7 +17,7 @@ KEPT = 512 * 2**20
 """Bytes of decoded volumes that a process keeps; the last one stays, however large it is."""
 
 
-_Key = tuple[str, Whole]
+_Key = tuple[tuple[str, bytes], Whole]
 
 
 class DecodedVolumes:
@@ -37,19 +37,15 @@ class DecodedVolumes:
         self._lock, self._making = threading.Lock(), KeyLocks()
 
     def get(self, files: SourceFiles, source: Whole, where: str) -> Decoded:
-        """The volume, read-only. Of local files it is asked each time whether they are still the registered
-        ones."""
-        key = (files.root.uri, source)
+        """The volume, read-only, of files that are still the registered ones; see `SourceFiles.require`."""
+        key = (files.root.identity, source)
         found = self._found(key)
         if found is None:
             with self._making(f"{files.root.uri}\0{source.members[0].path}"):
                 found = self._found(key)
                 if found is None:
                     return self._keep(key, decode(files, source, where))
-        if files.is_local:
-            for member in source.members:
-                with files.standing(member):
-                    pass
+        files.require(source.members)
         return found
 
     def _found(self, key: _Key) -> Decoded | None:

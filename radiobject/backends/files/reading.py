@@ -23,13 +23,16 @@ from radiobject.errors import CorruptObjectError, RadiObjectError, SourceChanged
 from radiobject.failures import mapped
 from radiobject.geometry.box import Box
 
-__all__ = ["Decoded", "bare_array", "decode", "read_frames"]
+__all__ = ["Decoded", "decode", "read_frames"]
 
 Array = npt.NDArray[Any]
 
 _GAP_LOCAL = 2**14
 """Bytes that are read with their neighbours rather than skipped: a call costs what copying them does."""
 _GAP_REMOTE = 2**16
+
+_LARGE = 2**24
+"""Bytes of a box that are worth a look at the files before room for them is made."""
 
 _MAPPED = 128
 """Files that a process keeps mapped, each with a descriptor, of which there may be 1,024."""
@@ -49,18 +52,22 @@ def read_frames(files: SourceFiles, source: Frames, box: Box) -> Array:
 
     A small part of one long block is copied out of a memory map, everything else by reads of ranges.
     """
-    found = np.empty(box.shape, source.dtype)
     order = [source.dims.index(axis) for axis in source.axes]
     start, stop = ([ends[n] for n in order] for ends in (box.start, box.stop))
     sizes, lead = [source.shape[n] for n in order], source.leading
     part = _Part(sizes[lead:], start[lead:], stop[lead:], source.file_dtype)
-    target = found.transpose(order)
     steps = [prod(sizes[n + 1 : lead]) for n in range(lead)]
     first = sum(a * step for a, step in zip(start, steps, strict=False))
-    frames = [
-        (*source.place(first + sum(i * step for i, step in zip(index, steps, strict=True))), target[index])
+    places = [
+        (*source.place(first + sum(i * step for i, step in zip(index, steps, strict=True))), index)
         for index in np.ndindex(*(b - a for a, b in zip(start[:lead], stop[:lead], strict=True)))
     ]
+    if not files.is_local or box.size * source.dtype.itemsize > _LARGE:
+        # no room is made for voxels that a document says are there, before a file is seen to hold them
+        files.require([source.members[n] for n in dict.fromkeys(member for member, *_ in places)])
+    found = np.empty(box.shape, source.dtype)
+    target = found.transpose(order)
+    frames = [(member, offset, target[index]) for member, offset, index in places]
     if not files.is_local:
         _fill_remote(files, source, frames, part)
     elif source.n_frames == 1 and part.reach > 2 * part.nbytes:
@@ -74,19 +81,6 @@ def read_frames(files: SourceFiles, source: Frames, box: Box) -> Array:
     if source.bits is not None:
         keep_bits(found, source.bits)
     return found
-
-
-def bare_array(files: SourceFiles, source: Frames) -> Array | None:
-    """The whole volume as a read-only view of a mapped file, in the file's byte order; None where it is not
-    one block of one local file."""
-    if not files.is_local or source.n_frames > 1 or source.bits is not None:
-        return None
-    (member, offset), sizes = source.place(0), [source.sizes[axis] for axis in source.axes]
-    with files.standing(source.members[member]) as state:
-        block = _mapped(files.path(source.members[member]), state)
-    found = np.ndarray(sizes, source.file_dtype, block, offset)
-    found.flags.writeable = False
-    return found.transpose([source.axes.index(axis) for axis in source.dims])
 
 
 @dataclass(frozen=True)
@@ -204,11 +198,7 @@ def _fill_remote(
     if len(jobs) == 1:
         fetch(jobs[0])
         return
-    # one file at a time would be asked for several times at once, before the first answer is there
-    members = list({m for m, _, _ in jobs})
     with ThreadPoolExecutor(min(len(jobs), current().read.concurrency or 16)) as pool:
-        for _ in pool.map(lambda m: files.require(source.members[m]), members):
-            pass
         for _ in pool.map(fetch, jobs):
             pass
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import json
 import math
 import os
@@ -10,12 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import mul
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from radiobject.backends.base import DISK_AXES, DTYPES
-from radiobject.errors import FormatError
+from radiobject.config import OrientationConfig
+from radiobject.errors import ConfigError, FormatError
 from radiobject.storage import check_key
 from radiobject.strict import count, listed, mapped, one_of, text
 
@@ -28,6 +31,8 @@ READERS = ("dicom", "nifti")
 """Names of decoders for files that cannot be read in part."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_FRAMES = 2**20
+"""At most so many frames make a volume: each costs time to read, whatever little it holds."""
 _ARGUMENTS = 2**16
 """Characters of a decoder's arguments, as JSON."""
 
@@ -69,6 +74,11 @@ class Member:
                 raise ValueError(f"a SHA-256 in hex was expected, not {digest!r:.60}")
         if self.etag is not None:
             text(self.etag)
+
+    @property
+    def whole_sha256(self) -> str | None:
+        """The SHA-256 of all of the file, where it is known: a head may cover a small one."""
+        return self.head_sha256 if self.head == self.bytes else self.sha256
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in volume.json; what is None is left out."""
@@ -165,13 +175,11 @@ class Frames:
             raise ValueError("frames in one file at least were expected, not none")
         for run in self.places:
             count(run.count, 1)
-        # a frame is a block of the trailing axes, so that there are as many frames as the leading ones have
-        total, leading = sum(run.count for run in self.places), 1
-        for axis in (*self.axes, None):
-            if leading == total or axis is None:
-                break
-            leading *= self.sizes[axis]
-        if leading != total:
+        # a frame is a block of the trailing axes, two at least, so that there are as many frames as the
+        # leading ones have: rows and voxels by themselves would be millions of reads
+        total = sum(run.count for run in self.places)
+        leading = itertools.accumulate((self.sizes[axis] for axis in self.axes[:-2]), mul, initial=1)
+        if total not in leading or total > _FRAMES:
             raise ValueError(
                 f"a frame for each index of the leading axes of {self.shape} was expected, not {total}"
             )
@@ -284,6 +292,11 @@ class Whole:
             raise ValueError("one file at least was expected, not none")
         if len(json.dumps(mapped(self.arguments), allow_nan=False)) > _ARGUMENTS:
             raise ValueError(f"arguments of at most {_ARGUMENTS} characters were expected, not more")
+        if (codes := self.arguments.get("reorient")) is not None:
+            try:
+                OrientationConfig(canonical_target=text(codes))
+            except ConfigError as error:
+                raise ValueError(f"axis codes such as RAS were expected, not {codes!r:.60}") from error
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in volume.json."""

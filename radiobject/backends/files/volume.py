@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import google_crc32c
@@ -16,7 +16,7 @@ from radiobject.backends.base import MAX_DOCUMENT, ArraySpec, Level
 from radiobject.backends.files.changed import SourceFiles
 from radiobject.backends.files.decoded import kept
 from radiobject.backends.files.manifest import MANIFEST, Description, Manifest, hint_of, parse_hint
-from radiobject.backends.files.reading import Decoded, bare_array, decode, read_frames
+from radiobject.backends.files.reading import Decoded, decode, read_frames
 from radiobject.backends.files.source import Member, Source, Whole
 from radiobject.errors import CapabilityError, CorruptObjectError, MissingObjectError, SourceChangedError
 from radiobject.geometry.box import Box
@@ -108,12 +108,16 @@ class FilesHandle:
         raise MissingObjectError(f"extra {name!r} of {self.uri}", expected=f"one of {known}", got="no such")
 
     def native(self) -> npt.NDArray[Any]:
-        """The voxels as a read-only array in disk order: a map of the file where one holds them bare."""
+        """All voxels as a read-only array in disk order.
+
+        They are read and checked now, as by `read`: a map of a file that is cut short ends the process.
+        """
         source = self._said.source
         if isinstance(source, Whole):
             return self._decoded(source).voxels
-        found = bare_array(self._files, source)
-        return read_frames(self._files, source, self.spec.box) if found is None else found
+        found = read_frames(self._files, source, self.spec.box)
+        found.flags.writeable = False
+        return found
 
     def check_source(self) -> None:
         """Hold every source file against what was registered, and the row's hint against the volume.
@@ -121,18 +125,18 @@ class FilesHandle:
         Reads heads of files, no voxels. Raises from the `IntegrityError` branch, or `FormatError`.
         """
         self._known()
-        for member in self._said.source.members:
-            if not self._files.is_local:
-                self._files.require(member)
-                continue
-            with self._files.standing(member):
-                pass
+        self._files.require(self._said.source.members, fresh=True)
 
     def fetch(self, extras: Iterable[str], *, hashed: bool = False) -> Decoded:
         """All voxels and those extras, read anew and kept nowhere: for whoever stores them elsewhere.
 
         `hashed` asks for the digest of voxels that lie bare, too; their files are then read once, as a whole.
+        A store is asked for its files before and afterwards, whatever it has answered lately.
         """
+        with self._files.unchanged(self._said.source.members):
+            return self._fetched(extras, hashed)
+
+    def _fetched(self, extras: Iterable[str], hashed: bool) -> Decoded:
         source, digest, beside = self._said.source, None, Decoded(np.empty(0), {})
         if isinstance(source, Whole):
             beside = self._fitting(decode(self._files, source, self.uri))
@@ -200,7 +204,7 @@ class _Held(SourceFiles):
     def is_local(self) -> bool:
         return False
 
-    def require(self, member: Member) -> None:
+    def require(self, members: Sequence[Member], *, fresh: bool = False) -> None:
         pass
 
     def read_range(self, member: Member, start: int, stop: int) -> Any:

@@ -105,6 +105,8 @@ HOSTILE: list[tuple[tuple[Any, ...], Any]] = [
     (("places",), [[0, 400, 23, 5]]),
     (("places",), [[0, 400, 200, 5]]),
     (("places",), [[0, 400, 24, 2**50]]),
+    (("places",), [[0, 400, 6, 20]]),
+    (("places",), [[0, 400, 2, 60]]),
     (("places",), [[0]] * 5),
     (("places",), [[0, 400, 24, 5, 1]]),
     (("places",), [["0", 400]] * 5),
@@ -126,6 +128,14 @@ def test_what_nobody_would_write_is_refused(at: tuple[Any, ...], value: Any) -> 
         source_from_json(body, "volume.json")
 
 
+def test_no_volume_is_of_millions_of_frames() -> None:
+    said: dict[str, Any] = {"members": (member(size=2**24),), "bits": None}
+    most = frames(**said, shape=(2**20, 1, 1), places=(Run(0, 400, 2, 2**20),))
+    assert most.n_frames == 2**20
+    with pytest.raises(FormatError, match="1048577"):
+        frames(**said, shape=(2**20 + 1, 1, 1), places=(Run(0, 400, 2, 2**20 + 1),))
+
+
 @pytest.mark.parametrize("name", list(frames().to_json()))
 def test_what_is_missing_is_refused(name: str) -> None:
     body = frames().to_json()
@@ -135,9 +145,18 @@ def test_what_is_missing_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reader", "arguments"), [("os.system", {}), ("nifti", ["a"]), ("nifti", {"a": "b" * 2**17})]
+    ("reader", "arguments"),
+    [
+        ("os.system", {}),
+        ("nifti", ["a"]),
+        ("nifti", {"a": "b" * 2**17}),
+        ("nifti", {"axis4": "auto", "reorient": "XYZ"}),
+        ("nifti", {"axis4": "auto", "reorient": "RAS" * 1000}),
+        ("nifti", {"axis4": "auto", "reorient": ["R", "A", "S"]}),
+    ],
 )
 def test_a_decoder_is_one_of_a_closed_table(reader: str, arguments: Any) -> None:
     body = {**Whole((member(),), "nifti").to_json(), "reader": reader, "arguments": arguments}
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError) as caught:
         source_from_json(body, "volume.json")
+    assert len(str(caught.value)) < 300
