@@ -166,8 +166,23 @@ def test_one_that_is_left_keeps_it_one_of_files(radi: RadiObject, files: Path) -
     assert fresh(radi).T1w.backend == "files"
 
 
-def test_another_root_may_be_named_when_nothing_lies_below_the_first(radi: RadiObject, files: Path) -> None:
+def _stored_on_two_backends(radi: RadiObject, files: Path) -> None:
+    pytest.importorskip("tiledb")
+    radi.append({"T1w": [(files / "sub-01_T1w.nii", "sub-01")]}, on_conflict="replace", progress=False)
+    radi.materialize(backend="tiledb")
+    assert (radi.T1w.backend, paths(radi)) == ("files", ["zarr", "tdb"])  # no other can hold both
+
+
+def _emptied(radi: RadiObject, files: Path) -> None:
     radi.delete(obs_ids=["sub-01_T1w", "sub-02_T1w"])
-    again(radi, files, source_root=files.parent)
+
+
+@pytest.mark.parametrize("go", [_emptied, _stored_on_two_backends])
+def test_another_root_may_be_named_when_nothing_lies_below_the_first(
+    radi: RadiObject, files: Path, go: Callable[[RadiObject, Path], None]
+) -> None:
+    go(radi, files)
+    more = {"T1w": [(files / "sub-01_T1w.nii", "sub-01", "more")]}
+    radi.append(more, copy=False, source_root=files.parent, progress=False)
     opened = RadiObject(radi.uri, source_root=files.parent)
-    np.testing.assert_array_equal(opened.T1w.iloc[0].to_numpy(raw=True), RAMP + 1)
+    np.testing.assert_array_equal(opened.T1w.loc["more"].to_numpy(raw=True), RAMP + 1)

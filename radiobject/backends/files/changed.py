@@ -57,7 +57,7 @@ class SourceFiles:
     second, as archives and web servers cut it; where only the time differs and the SHA-256 of the whole file
     is known, it decides. Then the SHA-256 of its head. Of local files this is asked again whenever anything
     about the file is another, and after each read. A store is asked again after `ASKED` seconds, and after
-    a file was read whole.
+    a file or a volume was read whole.
 
     Raises `MissingObjectError` for a file that is gone, `SourceChangedError` for another, `FormatError` for a
     link that leads out of the root.

@@ -85,6 +85,9 @@ class FilesHandle:
             return np.empty(box.shape, spec.dtype)
         if isinstance(source, Whole):
             block = self._decoded(source).voxels[box.slices].copy(order="C")
+        elif box == spec.box:
+            with self._files.unchanged(source.members, fresh=False):
+                block = read_frames(self._files, source, box)
         else:
             block = read_frames(self._files, source, box)
         if measuring.active():
@@ -115,7 +118,7 @@ class FilesHandle:
         source = self._said.source
         if isinstance(source, Whole):
             return self._decoded(source).voxels
-        found = read_frames(self._files, source, self.spec.box)
+        found = self.read(self.spec.box)
         found.flags.writeable = False
         return found
 

@@ -95,6 +95,17 @@ def test_a_store_is_asked_again_after_some_seconds(
             volume[key]
 
 
+def test_a_volume_that_is_read_whole_is_asked_for_afterwards(
+    radi: RadiObject, change: Callable[[str], None]
+) -> None:
+    volume = radi.T1w.iloc[0]
+    np.testing.assert_array_equal(volume[2:4, 3:5, 1:3], RAMP[2:4, 3:5, 1:3])
+    change("a.nii")
+    for read in (volume.to_numpy, lambda: volume.array):
+        with pytest.raises(SourceChangedError, match="ETag"):
+            read()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_validate_and_materialize_take_no_answer_from_before(
     radi: RadiObject, change: Callable[[str], None], name: str
