@@ -43,7 +43,6 @@ PACKAGES = (
     "radiobject-zarr", "tensorstore", "zarr", "tiledb", "numcodecs", "numpy", "nibabel", "torch",
     "monai", "torchio",
 )  # fmt: skip
-SECTIONS = ("reads", "overhead", "contents", "patches", "training", "tables", "s3")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -73,7 +72,9 @@ def _options() -> argparse.Namespace:
         prog="python benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--full", action="store_true", help="everything, as docs/benchmarks.md shows it")
-    parser.add_argument("--only", nargs="+", metavar="SECTION", choices=SECTIONS, help=", ".join(SECTIONS))
+    parser.add_argument(
+        "--only", nargs="+", metavar="SECTION", choices=list(SECTION), help=", ".join(SECTION)
+    )
     named = "; ".join(repr(who.name) for who in TABLE)
     parser.add_argument("--peers", nargs="+", metavar="NAME", choices=[who.name for who in TABLE],
                         help=f"some peers, {OURS!r} among them: {named}")  # fmt: skip
@@ -93,7 +94,7 @@ def _options() -> argparse.Namespace:
     )
     options = parser.parse_args()
     full = options.full
-    options.only = options.only or [s for s in SECTIONS if full or s != "contents"]
+    options.only = options.only or [s for s in SECTION if full or s != "contents"]
     options.images = options.images or (list(IMAGES) if full else [IMAGES[0], IMAGES[2]])
     options.rounds = options.rounds or (9 if full else 4)
     options.volumes = options.volumes or (100 if full else 12)

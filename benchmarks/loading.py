@@ -103,9 +103,9 @@ def _prepare(work: Path, kind: str, options: argparse.Namespace) -> None:
         nibabel.Nifti1Image(voxels, AFFINE).to_filename(files[-1])
         np.save(work / f"{number:03d}.npy", voxels.T)
         if not options.no_peers:
-            from loading_contenders import write_blosc
+            from peers.arrays import write_blosc
 
-            write_blosc(work / "blosc", number, voxels.T)
+            write_blosc(work / "blosc" / f"{number:03d}.b2nd", voxels.T)
     named = [(file, f"sub-{n:03d}") for n, file in enumerate(files)]
     RadiObject.from_niftis(work / "study", {"T1w": named}, progress=False)
     settings = {name: value for name, value in vars(options).items() if name not in ("json", "work", "part")}

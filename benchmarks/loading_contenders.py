@@ -21,7 +21,7 @@ from radiobject.ml.plan import PatchPlan
 from radiobject.ml.sampling import Uniform
 from radiobject.ml.spec import SampleSpec
 
-__all__ = ["Blosc", "Contender", "InRam", "Loader", "Monai", "Predecessor", "Raw", "TorchIo", "write_blosc"]
+__all__ = ["Blosc", "Contender", "InRam", "Loader", "Monai", "Predecessor", "Raw", "TorchIo"]
 
 BATCH = 4
 Job = tuple[int, tuple[int, int, int]]
@@ -215,19 +215,3 @@ class Predecessor:
             starts = [int(rng.integers(0, n - edge + 1)) for n in self._shape]
             jobs.append((self._names[number], [(a, a + edge) for a in starts]))
         return float(self._served.ask("patches", jobs=jobs)["seconds"]), patches
-
-
-def write_blosc(folder: Path, number: int, voxels: npt.NDArray[Any]) -> None:
-    """One case; blocks and chunks within the bounds that nnU-Net sets: 128 KiB, and 6 MiB."""
-    import blosc2
-
-    blocks = (32, 32, 64 if voxels.itemsize == 2 else 32)
-    chunks = tuple(min(n, s) for n, s in zip((96, 128, 128), voxels.shape, strict=True))
-    blosc2.asarray(
-        np.ascontiguousarray(voxels),
-        urlpath=str(folder / f"{number:03d}.b2nd"),
-        mode="w",
-        chunks=chunks,
-        blocks=tuple(min(n, s) for n, s in zip(blocks, chunks, strict=True)),
-        cparams={"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1},
-    )

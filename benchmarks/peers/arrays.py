@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 
-from .serve import Alone, Box, Read
+from .serve import Alone, Box, Read, slices
 
-__all__ = ["Blosc", "Hdf5", "TensorStore", "ZarrPython"]
+__all__ = ["Blosc", "Hdf5", "TensorStore", "ZarrPython", "write_blosc"]
 
 
 class _OfTheStudy(Alone):
@@ -92,20 +91,8 @@ class Blosc(Alone):
         self._place = place
 
     def store(self, files: dict[str, str]) -> None:
-        import blosc2
-
         for name, path in files.items():
-            voxels = _disk_order(path)
-            blocks = (32, 32, 64 if voxels.itemsize == 2 else 32)
-            chunks = tuple(min(n, s) for n, s in zip((96, 128, 128), voxels.shape, strict=True))
-            blosc2.asarray(
-                voxels,
-                urlpath=str(self._file(name)),
-                mode="w",
-                chunks=chunks,
-                blocks=tuple(min(n, s) for n, s in zip(blocks, chunks, strict=True)),
-                cparams={"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1},
-            )
+            write_blosc(self._file(name), _disk_order(path))
 
     def open(self, name: str) -> Read:
         import blosc2
@@ -121,10 +108,26 @@ class Blosc(Alone):
         return self._place / f"{name}.b2nd"
 
 
+def write_blosc(path: Path, voxels: Any) -> None:
+    """One case; blocks and chunks within the bounds that nnU-Net sets: 128 KiB, and 6 MiB."""
+    import blosc2
+
+    blocks = (32, 32, 64 if voxels.itemsize == 2 else 32)
+    chunks = tuple(min(n, s) for n, s in zip((96, 128, 128), voxels.shape, strict=True))
+    blosc2.asarray(
+        np.ascontiguousarray(voxels),
+        urlpath=str(path),
+        mode="w",
+        chunks=chunks,
+        blocks=tuple(min(n, s) for n, s in zip(blocks, chunks, strict=True)),
+        cparams={"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1},
+    )
+
+
 def _disk_order(path: str) -> Any:
     """The voxels as stored, axes z, y, x, in C order: the order of bytes in the file."""
     return np.ascontiguousarray(np.asanyarray(nibabel.load(path).dataobj).T)
 
 
 def _reversed(box: Box) -> tuple[slice, ...]:
-    return tuple(itertools.starmap(slice, box[::-1]))
+    return slices(box[::-1])

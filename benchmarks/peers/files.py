@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import itertools
 import shutil
 from pathlib import Path
 
 import nibabel
 import numpy as np
 
-from .serve import Alone, Read
+from .serve import Alone, Read, slices
 
 __all__ = ["Compressed", "Indexed", "Plain"]
 
@@ -27,7 +26,7 @@ class Compressed(Alone):
 
     def open(self, name: str) -> Read:
         voxels = nibabel.load(self._files[name]).dataobj
-        return lambda box: np.asarray(voxels[tuple(itertools.starmap(slice, box))])
+        return lambda box: np.asarray(voxels[slices(box)])
 
     def kept(self) -> list[str]:
         return list(self._files.values())
@@ -40,7 +39,7 @@ class Indexed(Compressed):
         import indexed_gzip  # noqa: F401 - nibabel uses it when it is there; this says so when it is not
 
         voxels = nibabel.load(self._files[name], keep_file_open=True).dataobj
-        return lambda box: np.asarray(voxels[tuple(itertools.starmap(slice, box))])
+        return lambda box: np.asarray(voxels[slices(box)])
 
 
 class Plain(Alone):
@@ -56,7 +55,7 @@ class Plain(Alone):
 
     def open(self, name: str) -> Read:
         voxels = nibabel.load(self._file(name)).dataobj
-        return lambda box: np.array(voxels[tuple(itertools.starmap(slice, box))])
+        return lambda box: np.array(voxels[slices(box)])
 
     def kept(self) -> list[str]:
         return [str(self._place)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
-from .serve import Alone, Box, Read
+from .serve import Alone, Box, Read, slices
 
 __all__ = ["MonaiLoad", "MonaiPersistent", "TorchIo"]
 
@@ -65,4 +64,4 @@ class TorchIo(MonaiLoad):
 
 def _cut(tensor: Any, box: Box) -> Any:
     """A copy, so that the volume can go."""
-    return tensor[tuple(itertools.starmap(slice, box))].numpy().copy()
+    return tensor[slices(box)].numpy().copy()

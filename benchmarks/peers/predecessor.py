@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from radiobject.dataframe import Dataframe
 
 import radiobject
 
-from .serve import Alone, Read
+from .serve import Alone, Read, slices
 
 __all__ = ["Axial", "Isotropic", "Tables"]
 
@@ -50,7 +49,7 @@ class Isotropic:
         if self._collection is None:
             return self.open(name)
         volume = self._collection.loc[self._ids[name]]
-        return lambda box: volume[tuple(itertools.starmap(slice, box))]
+        return lambda box: volume[slices(box)]
 
     def kept(self) -> list[str]:
         return [str(self._place / "collections")]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import itertools
 import json
 import os
 import sys
@@ -22,13 +23,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["Alone", "Box", "Peer", "Read"]
+__all__ = ["Alone", "Box", "Peer", "Read", "slices"]
 
 Box = tuple[tuple[int, int], ...]
 """(start, stop) along x, y, z."""
 
 Read = Callable[[Box], Any]
 """Gives the voxels of a box as an array; axes x, y, z."""
+
+
+def slices(box: Box) -> tuple[slice, ...]:
+    """What indexes a box out of an array."""
+    return tuple(itertools.starmap(slice, box))
 
 
 class Peer(Protocol):

@@ -106,5 +106,5 @@ def _failed(radi: RadiObject, names: Sequence[str]) -> list[dict[str, Any]]:
     left = []
     for name in names:
         rows = radi.collection(name).obs.to_arrow(["obs_id", "_path"]).to_pylist()
-        left += [row["obs_id"] for row in rows if row["_path"].endswith(FilesBackend.suffix)]
+        left += [row["obs_id"] for row in rows if FilesBackend.holds(row["_path"])]
     return [last[i] for i in left if i in last and last[i]["outcome"] == "failed"]

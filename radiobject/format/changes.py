@@ -153,14 +153,13 @@ class Edit:
                 raise (wrong or DuplicateIdError)(
                     f"collection {name!r}", expected="a free name", got="a collection of that name"
                 )
-            elif entry.kind != edit.kind or joined_backend(entry.backend, edit.backend) is None:
+            elif entry.kind != edit.kind or (joined := joined_backend(entry.backend, edit.backend)) is None:
                 raise (wrong or AlignmentError)(
                     f"collection {name!r}",
                     expected=f"{entry.kind} on {entry.backend}",
                     got=f"{edit.kind} on {edit.backend}",
                 )
             else:
-                joined = joined_backend(entry.backend, edit.backend) or entry.backend
                 entry = dataclasses.replace(entry, backend=joined)
             if "obs" in edit.added:
                 fresh = edit.added["obs"]["obs_id"].to_pylist()

@@ -249,7 +249,7 @@ def _root_of(source_root: str | os.PathLike[str] | None, base: Snapshot | None) 
     given = place.with_sources(source_root).source_root.uri
     registered = any(
         # an entry speaks of its collection, rows of each volume
-        path.endswith(FilesBackend.suffix)
+        FilesBackend.holds(path)
         for entry in base.commit.collections
         if entry.backend == IN_PLACE and given != place.source_root.uri
         for path in base.table("obs", entry.name).column("_path").to_pylist()

@@ -95,7 +95,7 @@ def held_volumes(base: Snapshot | None, sources: Sequence[Source]) -> dict[str, 
         registered = ["_path", "_hint"] if entry.backend == IN_PLACE else []
         for row in table.rows(found.to_numpy(), ["obs_id", "source_digest", *registered]).to_pylist():
             files = None
-            if row.get("_path", "").endswith(FilesBackend.suffix):
+            if FilesBackend.holds(row.get("_path", "")):
                 files = parse_hint(row["_hint"])
             held[row["obs_id"]] = Held(entry.name, row["source_digest"] or "", files)
     return held

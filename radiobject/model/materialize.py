@@ -106,7 +106,7 @@ class _Run:
                 continue
             rows = study.obs(name).read(["obs_id", "_path"])
             paths = dict(zip(rows["obs_id"].to_pylist(), rows["_path"].to_pylist(), strict=True))
-            found = {i: (entry.path, p) for i, p in paths.items() if p.endswith(FilesBackend.suffix)}
+            found = {i: (entry.path, p) for i, p in paths.items() if FilesBackend.holds(p)}
             suffixes = {p.rpartition("/")[2].partition(".")[2] for i, p in paths.items() if i not in found}
             stored = backend_of_name(f"volume.{suffixes.pop()}") if len(suffixes) == 1 else None
             chosen = backend or stored or study.backend_beside(IN_PLACE)

@@ -79,6 +79,15 @@ class FilesBackend:
         self.storage.write(f"{path}/{MANIFEST}", document)
         return StoredVolume(hint_of(description), (*objects.values(), StoredObject.of(MANIFEST, document)))
 
+    @classmethod
+    def holds(cls, path: str) -> bool:
+        """Whether the volume at that path lies in source files, whatever else its collection has.
+
+        >>> FilesBackend.holds("T1w/a/0f.files"), FilesBackend.holds("T1w/a/0f.ome.zarr")
+        (True, False)
+        """
+        return path.endswith(cls.suffix)
+
     def create_volume(
         self,
         path: str,
@@ -120,7 +129,7 @@ class FilesBackend:
         """The backend of a volume that is not registered but stored."""
         from radiobject.backends import backend_of_name, get_backend
 
-        if path.endswith(self.suffix):
+        if self.holds(path):
             return None
         name = backend_of_name(path)
         if name is None or name == self.name:
