@@ -18,7 +18,7 @@ STOREYS = [
     ["errors", "conflict", "moved", "frozen", "s3", "forking", "key_locks", "config", "measuring", "location",
      "workers", "executor", "local_disk", "failures", "remote", "storage", "strict"],
     ["geometry", "geometry.box", "geometry.affine", "geometry.planes", "geometry.resample",
-     "geometry.blocks", "geometry.pyramid", "geometry.coordinates"],
+     "geometry.blocks", "geometry.pyramid", "geometry.coordinates", "geometry.corners"],
     ["backends.base", "backends.documents", "backends.memory", "backends.zarr", "backends.tiledb",
      "backends.files", "backends"],
     ["format", "format.meta", "format.layout", "format.ome", "format.schema",

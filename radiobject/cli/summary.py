@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from radiobject.cli.output import human, table
+from radiobject.model.partners import sides
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["collection_table", "summary"]
 
 _COLUMNS = ["dim_x", "dim_y", "dim_z", "dim_t", "dim_c", "spacing_x", "spacing_y", "spacing_z", "dtype",
-            "axcodes", "_objects"]  # fmt: skip
+            "axcodes", "_objects", "_volume"]  # fmt: skip
 
 
 def summary(radi: RadiObject) -> dict[str, Any]:
@@ -33,7 +34,8 @@ def summary(radi: RadiObject) -> dict[str, Any]:
 
 
 def _collection(found: VolumeCollection) -> dict[str, Any]:
-    rows = found.obs.to_arrow(_COLUMNS).to_pylist()
+    obs = found.obs.to_arrow(_COLUMNS)
+    rows = obs.to_pylist()
     shapes = [[r[c] for c in _COLUMNS[:5] if r[c] is not None] for r in rows]
     return {
         "name": found.name,
@@ -41,7 +43,10 @@ def _collection(found: VolumeCollection) -> dict[str, Any]:
         "backend": found.backend,
         "volumes": len(found),
         "shapes": _counted("x".join(map(str, s)) for s in shapes),
-        "spacings": _counted("x".join(f"{r[c]:.4g}" for c in _COLUMNS[5:8]) for r in rows),
+        "spacings": _counted(
+            "x".join(f"{r[c] * side:.4g}" for c in _COLUMNS[5:8])
+            for r, side in zip(rows, sides(obs).tolist(), strict=True)
+        ),
         "dtypes": _counted(r["dtype"] for r in rows),
         "axcodes": _counted(r["axcodes"] for r in rows),
         "stored_bytes": sum(o["bytes"] for r in rows for o in r["_objects"]),

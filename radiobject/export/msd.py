@@ -18,7 +18,7 @@ from radiobject.export.folders import each, empty_folder, write_json
 from radiobject.export.nifti import NiftiContent, nifti_bytes, write_nifti
 from radiobject.format.layout import to_disk
 from radiobject.format.meta import SourceInfo, VolumeMeta
-from radiobject.model.partners import GRID_MM, corners_apart
+from radiobject.model.partners import GRID_COLUMNS, GRID_MM, corners_apart
 
 if TYPE_CHECKING:
     from radiobject.model.view import StudyView
@@ -159,7 +159,7 @@ def _cases(radi: StudyView, names: Sequence[str], seg: str | None, on: Sequence[
 
 def _check_grids(radi: StudyView, cases: Sequence[_Case], names: Sequence[str], seg: str | None) -> None:
     """Every partner of a case has to be on the grid of its first image."""
-    columns = ["obs_id", "dim_x", "dim_y", "dim_z", "affine"]
+    columns = ["obs_id", *GRID_COLUMNS]
     grids = pa.concat_tables(
         [radi.collection(n).obs.to_arrow(columns) for n in [*names, *([seg] if seg else [])]]
     )

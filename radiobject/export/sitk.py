@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from radiobject.errors import MissingDependencyError
 from radiobject.format.layout import python_axes
-from radiobject.format.meta import MM, VolumeMeta
+from radiobject.format.meta import VolumeMeta
 
 __all__ = ["to_sitk_image"]
 
@@ -30,11 +30,11 @@ def to_sitk_image(meta: VolumeMeta, array: npt.NDArray[Any]) -> Any:
     order = [axes.index(a) for a in ("t", "z", "y", "x", "c") if a in axes]
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(order)), isVector="c" in axes)
     ndim = 4 if "t" in axes else 3
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ meta.affine.matrix
+    affine = meta.affine.scaled(meta.side)  # ITK's lengths are mm, whatever those of the file are
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine.matrix
     spacing, origin, direction = np.ones(ndim), np.zeros(ndim), np.eye(ndim)
-    side = MM.get(meta.space_unit, 1.0)  # ITK's lengths are mm, whatever those of the file are
-    spacing[:3], origin[:3] = np.array(meta.affine.spacing) * side, lps[:3, 3] * side
-    direction[:3, :3] = lps[:3, :3] / meta.affine.spacing
+    spacing[:3], origin[:3] = affine.spacing, lps[:3, 3]
+    direction[:3, :3] = lps[:3, :3] / affine.spacing
     if ndim == 4:
         spacing[3] = meta.time_step or 1.0
     image.SetSpacing(spacing.tolist())

@@ -136,6 +136,11 @@ class VolumeMeta:
     source: SourceInfo = SourceInfo()
     original_affine: Affine | None = None
 
+    @property
+    def side(self) -> float:
+        """Millimetres of the unit that the affine is in."""
+        return MM.get(self.space_unit, 1.0)
+
     def to_json(self) -> dict[str, Any]:
         """The value of `attributes.radiobject` of a volume."""
         return {

@@ -198,6 +198,14 @@ class Affine:
         world: npt.NDArray[np.float64] = array @ self.matrix[:3, :3].T + self.matrix[:3, 3]
         return world
 
+    def scaled(self, factor: float) -> Affine:
+        """The affine whose world is in another unit of length, of which `factor` are one of this one's.
+
+        >>> Affine.from_spacing((50, 50, 80)).scaled(1e-3).spacing  # of micrometres, in millimetres
+        (0.05, 0.05, 0.08)
+        """
+        return Affine(np.diag([factor, factor, factor, 1.0]) @ self.matrix)
+
     def inverse(self) -> Affine:
         """World mm to voxel index: `affine.inverse().apply(world)` may fall between voxels."""
         matrix = np.eye(4)

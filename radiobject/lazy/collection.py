@@ -20,7 +20,7 @@ from radiobject.lazy.geometry import Coords, grid_coords, index_coords
 from radiobject.lazy.indexing import Onto
 from radiobject.lazy.stack import ENGINE_COLUMNS, Stack
 from radiobject.model.collection_view import CollectionView
-from radiobject.model.partners import GRID_MM, corners_apart
+from radiobject.model.partners import GRID_COLUMNS, GRID_MM, corners_apart, place
 from radiobject.model.resampling import grid_like, refuse_other_unit
 
 __all__ = ["RESERVED", "Grids", "collection_to_xarray", "onto_grid", "place_coords"]
@@ -96,7 +96,7 @@ def place_coords(stacks: Sequence[Stack], dim: str, grid: Grids, onto: Onto | No
     coords = times[0][1].time_coords(onto) if times else {}
     if onto is not None:
         return grid_coords(onto.grid[1], onto.grid[0], unit) | coords
-    rows = pa.concat_tables([s.rows.select(["obs_id", "dim_x", "dim_y", "dim_z", "affine"]) for s in stacks])
+    rows = pa.concat_tables([s.rows.select(["obs_id", *GRID_COLUMNS]) for s in stacks])
     apart = corners_apart(rows)
     affines = _affines(stacks[0].rows)
     if (apart <= GRID_MM).all():
@@ -104,7 +104,7 @@ def place_coords(stacks: Sequence[Stack], dim: str, grid: Grids, onto: Onto | No
     if grid == "error" or not np.isfinite(apart).all():
         raise _different(stacks, rows, apart)
     for other in stacks[1:]:
-        _expect_pairs_on_one_grid(stacks[0], other, shapes[0])
+        _expect_pairs_on_one_grid(stacks[0], other)
     texts = [matrix_text(affine) for affine in affines]
     return index_coords(shapes[0], (dim,), texts, unit) | coords
 
@@ -123,10 +123,10 @@ def _different(stacks: Sequence[Stack], rows: pa.Table, apart: npt.NDArray[np.fl
     )
 
 
-def _expect_pairs_on_one_grid(one: Stack, other: Stack, shape: Sequence[int]) -> None:
+def _expect_pairs_on_one_grid(one: Stack, other: Stack) -> None:
     """One affine a row serves all arrays of a Dataset."""
-    ends = np.array([(*end, 1.0) for end in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in shape[:3]), 1.0]
-    apart = np.abs((_affines(other.rows) - _affines(one.rows)) @ ends.T).max(axis=(1, 2))
+    (_, here), (_, there) = place(one.rows), place(other.rows)
+    apart = np.abs(there - here).max(axis=(1, 2))
     if (off := np.flatnonzero(~(apart <= GRID_MM))).size:
         a, b = (stack.rows["obs_id"][int(off[0])].as_py() for stack in (one, other))
         raise AlignmentError(

@@ -47,7 +47,8 @@ class Cohort:
     """The samples of a spec in a study. Pickles as places and numbers; volumes are opened when read.
 
     `positions` (samples, streams) are rows of the collections' tables, `shapes` (samples, 3) and `affines`
-    (samples, 4, 4) the grid of each sample, `regrid` (samples, streams) which volumes are resampled to it.
+    (samples, 4, 4; RAS+ mm) the grid of each sample, `regrid` (samples, streams) which volumes are resampled
+    to it.
     `volume_bytes` is the size of all their stored voxels, decoded.
     Volumes are read by way of `cache` where there is one. `indexes` keeps what `foreground.py` has read.
     """
@@ -237,7 +238,7 @@ class Cohort:
         if self.spec.spacing is None and not self.regrid[sample, stream]:
             return volume
         x, y, z = self.shapes[sample].tolist()
-        grid = (x, y, z), Affine(self.affines[sample])
+        grid = (x, y, z), Affine(self.affines[sample]).scaled(1 / volume.meta.side)
         if self.streams[stream].is_mask:
             return volume.resample(like=grid, order=0)
         return volume.resample(like=grid, fill=self.spec.pad)

@@ -188,7 +188,8 @@ class _Mask:
         self._turn: npt.NDArray[np.float64] | None = None
         spec = cohort.spec
         if spec.axcodes is not None or spec.spacing is not None or cohort.regrid[sample, stream]:
-            own = cohort.stored_volume(sample, stream).meta.affine
+            meta = cohort.stored_volume(sample, stream).meta
+            own = meta.affine.scaled(meta.side)
             self._turn = Affine(cohort.affines[sample]).inverse().compose(own).matrix
 
     def count(self, value: int) -> int:

@@ -18,8 +18,8 @@ import torch
 from torch.utils._pytree import tree_map
 
 from radiobject.errors import AlignmentError, ConfigError
-from radiobject.format.meta import MM
 from radiobject.geometry.box import Box
+from radiobject.geometry.corners import corners
 from radiobject.ml.blocks import read_frames, refuse_wrapped
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.foreground import Indexes
@@ -279,13 +279,15 @@ def refuse_other_grids(volumes: Sequence[Volume]) -> None:
     first = volumes[0]
     for other in volumes[1:]:
         units = [v.meta.space_unit for v in (first, other)]
-        if MM.get(units[0], 1.0) != MM.get(units[1], 1.0):
+        side = first.meta.side
+        if side != other.meta.side:
             raise AlignmentError(
                 f"{other.obs_id or 'a volume'} as a channel beside {first.obs_id or 'another'}",
                 expected=f"an affine in {units[0]}, as the first has it", got=f"one in {units[1]}",
                 hint="Mend the unit in the header of one of them, and ingest it again.",
             )  # fmt: skip
-        apart = np.abs(_corners(other) - _corners(first)).max()
+        ours, theirs = (corners(v.shape[:3], v.affine, side) for v in (first, other))
+        apart = np.abs(theirs - ours).max()
         if other.shape[:3] != first.shape[:3] or apart > GRID_MM:
             raise AlignmentError(
                 f"{other.obs_id or 'a volume'} as a channel beside {first.obs_id or 'another'}",
@@ -293,12 +295,6 @@ def refuse_other_grids(volumes: Sequence[Volume]) -> None:
                 got=f"{other.shape[:3]}, up to {apart:.3g} mm apart",
                 hint="Pass volume.resample(like=first).",
             )
-
-
-def _corners(volume: Volume) -> npt.NDArray[np.float64]:
-    voxels = np.array(list(np.ndindex(2, 2, 2))) * (np.array(volume.shape[:3]) - 1)
-    placed: npt.NDArray[np.float64] = voxels @ volume.affine[:3, :3].T + volume.affine[:3, 3]
-    return placed
 
 
 def _read(volumes: Sequence[Volume], box: Box, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -11,13 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from radiobject.errors import AlignmentError, ConfigError, UnknownIdError
-from radiobject.format.meta import MM, row_meta
+from radiobject.format.meta import row_meta
 from radiobject.geometry.affine import Affine
+from radiobject.geometry.corners import corners
 from radiobject.geometry.resample import grid_spaced, resampled_dtype
 from radiobject.ml.spec import SampleSpec
 from radiobject.model.collection_view import CollectionView
 from radiobject.model.dtypes import common_dtype
-from radiobject.model.partners import GRID_MM, PARTNER_COLUMNS, match
+from radiobject.model.partners import GRID_MM, PARTNER_COLUMNS, match, sides
 from radiobject.model.view import StudyView
 
 __all__ = ["Rows", "Source", "Stream", "collections_of", "differs", "grids", "partners", "streams_of"]
@@ -71,14 +72,15 @@ class Rows:
 
     @property
     def affines(self) -> npt.NDArray[np.float64]:
-        return np.array(self.table["affine"].to_pylist(), dtype=np.float64).reshape(-1, 4, 4)
+        """Voxel centres to RAS+ mm, whatever unit a volume is in."""
+        found = np.array(self.table["affine"].to_pylist(), dtype=np.float64).reshape(-1, 4, 4)
+        found[:, :3] *= self.sides[:, None, None]
+        return found
 
     @property
     def sides(self) -> npt.NDArray[np.float64]:
         """Millimetres of the unit that each affine is in."""
-        return np.array(
-            [MM.get(row_meta(text).space_unit, 1.0) for text in self.table["_volume"].to_pylist()]
-        )
+        return sides(self.table)
 
     @property
     def shapes(self) -> npt.NDArray[np.int64]:
@@ -170,7 +172,7 @@ def differs(first: Rows, rows: Rows, spec: SampleSpec) -> npt.NDArray[np.bool_]:
         )  # fmt: skip
     # volumes stored the other way round are on one grid once both are turned
     ours, theirs = (_on_grids(r, spec.axcodes, None) for r in (first, rows))
-    apart = np.abs(_corners(*ours) - _corners(*theirs)).max(axis=(1, 2), initial=0.0)
+    apart = np.abs(corners(*ours) - corners(*theirs)).max(axis=(1, 2), initial=0.0)
     apart[(ours[0] != theirs[0]).any(axis=1)] = np.inf
     away: npt.NDArray[np.bool_] = apart > GRID_MM
     if away.any() and spec.grid == "error" and spec.spacing is None:
@@ -182,14 +184,6 @@ def differs(first: Rows, rows: Rows, spec: SampleSpec) -> npt.NDArray[np.bool_]:
             hint='Pass grid="first" to resample them to the first image, or spacing= for a grid of its own.',
         )
     return away
-
-
-def _corners(shapes: npt.NDArray[np.int64], affines: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The eight corners of each volume in mm, (volumes, 8, 3)."""
-    unit = np.array(list(np.ndindex(2, 2, 2)), dtype=np.float64)
-    voxels = unit * (shapes[:, None, :] - 1)
-    placed: npt.NDArray[np.float64] = np.einsum("nij,nkj->nki", affines[:, :3, :3], voxels)
-    return placed + affines[:, None, :3, 3]
 
 
 def streams_of(

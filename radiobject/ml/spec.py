@@ -31,9 +31,10 @@ class SampleSpec:
     ("axial", "coronal", "sagittal") makes it a slice, two-dimensional. What a patch has outside its volume is
     `pad`, in masks 0.
 
-    `spacing` (mm, one or three numbers) and `axcodes` ("RAS") put every volume on such a grid, resampled when
-    read, only where it is read. Without them voxels are as stored. `grid` says what to do with partners that
-    do not lie on one grid: "error" raises, "first" resamples them to the grid of the first image.
+    `spacing` (mm, whatever unit a volume is in; one or three numbers) and `axcodes` ("RAS") put every volume
+    on such a grid, resampled when read, only where it is read. Without them voxels are as stored. `grid` says
+    what to do with partners that do not lie on one grid: "error" raises, "first" resamples them to the grid
+    of the first image.
 
     `dtype` is "float32", in which values are scaled, or "native": the type that reads return, which costs
     less memory on the way and is to be cast on the device.

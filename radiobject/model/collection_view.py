@@ -18,7 +18,7 @@ from radiobject.model.dataframe import Dataframe
 from radiobject.model.doors import CollectionDoors
 from radiobject.model.index import Index, select_labels, select_positions
 from radiobject.model.joined import found_volumes
-from radiobject.model.partners import same_grid
+from radiobject.model.partners import GRID_COLUMNS, same_grid
 from radiobject.model.study import Study
 from radiobject.model.table_changes import TableChange
 from radiobject.model.volume import Volume
@@ -130,7 +130,7 @@ class CollectionView(CollectionDoors):
     @property
     def same_grid(self) -> bool:
         """Whether all volumes have one shape and, within 1e-3 mm at the corners, one affine."""
-        return same_grid(self.obs.to_arrow(["dim_x", "dim_y", "dim_z", "affine"]))
+        return same_grid(self.obs.to_arrow(GRID_COLUMNS))
 
     @property
     def obs(self) -> Dataframe:

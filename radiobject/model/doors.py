@@ -23,10 +23,10 @@ class VolumeDoors(Multiscale):
     def to_xarray(self: Any, chunks: Any = None) -> Any:
         """A lazy `xarray.DataArray` with dims x, y, z[, t][, c]; no voxel is read before it is used.
 
-        Coordinates x, y, z are mm along the unit vectors in the coordinate `direction`, so that
-        `world = direction @ (x, y, z)`, RAS+; t is in seconds. `da.radi.affine` is right after slices,
-        strides and flips too; `da.radi` has `to_volume`, `to_nifti` and `reorient`. Values are those of
-        `vol[...]`. Nothing is cached: `da.load()` keeps what was read.
+        Coordinates x, y, z are mm (their `units` say where not) along the unit vectors in the coordinate
+        `direction`, so that `world = direction @ (x, y, z)`, RAS+; t is in seconds. `da.radi.affine` is right
+        after slices, strides and flips too; `da.radi` has `to_volume`, `to_nifti` and `reorient`. Values are
+        those of `vol[...]`. Nothing is cached: `da.load()` keeps what was read.
 
         `chunks` None is xarray's own lazy indexing, all else dask: a task for the whole ("volume"), for each
         stored chunk ("chunk"), for each stored shard (`{}`), or as `{"z": 64}` says, and a shard along other

@@ -14,11 +14,10 @@ import pyarrow as pa
 
 from radiobject.errors import AlignmentError, SelectionError
 from radiobject.executor import Executor, Progress, progress_bar, run
-from radiobject.format.meta import MM, row_meta
 from radiobject.model.collection_view import CollectionView
 from radiobject.model.dataframe import to_pandas
 from radiobject.model.moments import Moments
-from radiobject.model.partners import GRID_MM, PARTNER_COLUMNS, match
+from radiobject.model.partners import GRID_COLUMNS, GRID_MM, PARTNER_COLUMNS, match, place
 from radiobject.model.volume import Volume
 
 __all__ = ["blocks", "label_statistics"]
@@ -26,7 +25,7 @@ __all__ = ["blocks", "label_statistics"]
 BLOCK_BYTES = 2**25
 """Most bytes of voxels, image and labels together, that one task holds, unless one chunk is more."""
 
-_GRID = ("obs_id", "dim_x", "dim_y", "dim_z", "dim_t", "dim_c", "affine", "_volume")
+_GRID = ("obs_id", "dim_t", "dim_c", *GRID_COLUMNS)
 
 Tile = tuple[int, int, int]
 
@@ -107,8 +106,8 @@ def _refuse_more_axes(name: str, rows: pa.Table) -> None:
 
 def _check_grids(images: pa.Table, labels: pa.Table) -> None:
     """Raise `AlignmentError` for the first pair of which shapes, or corners by `GRID_MM` or more, differ."""
-    shapes, corners = zip(*map(_corners, (images, labels)), strict=True)
-    apart = np.abs(corners[0] - corners[1]).max(axis=(1, 2), initial=0.0)
+    shapes, places = zip(*map(place, (images, labels)), strict=True)
+    apart = np.abs(places[0] - places[1]).max(axis=(1, 2), initial=0.0)
     differ = (shapes[0] != shapes[1]).any(axis=1)
     for n in np.flatnonzero(differ | ~(apart <= GRID_MM))[:1].tolist():
         one, other = ("x".join(map(str, shape[n])) for shape in shapes)
@@ -121,24 +120,12 @@ def _check_grids(images: pa.Table, labels: pa.Table) -> None:
         )
 
 
-def _corners(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Shapes (n, 3), and the eight corner voxels' places in mm (n, 8, 3)."""
-    sizes = np.stack([rows[f"dim_{a}"].to_numpy().astype(np.int64) for a in "xyz"], axis=1)
-    affines = np.array(rows["affine"].to_pylist(), dtype=np.float64).reshape(-1, 4, 4)
-    ends = np.array(list(np.ndindex(2, 2, 2)))
-    voxels = ends * (sizes[:, None, :] - 1)
-    places = voxels @ affines[:, :3, :3].transpose(0, 2, 1) + affines[:, None, :3, 3]
-    units = [MM.get(row_meta(text).space_unit, 1.0) for text in rows["_volume"].to_pylist()]
-    return sizes, places * np.array(units, dtype=np.float64).reshape(-1, 1, 1)
-
-
 def _rows(pair: tuple[Volume, Volume], background: bool) -> list[dict[str, Any]]:
     image, labels = pair
     found = _measured(image, labels, background=background)
     meta = labels.meta
     names = {label.value: label.name for label in meta.labels}
-    side = MM.get(meta.space_unit, 1.0)
-    ml = abs(float(np.linalg.det(meta.affine.matrix[:3, :3]))) * side**3 / 1000
+    ml = abs(float(np.linalg.det(meta.affine.matrix[:3, :3]))) * meta.side**3 / 1000
     rows = []
     for at, label in enumerate(found.labels.tolist()):
         n = int(found.n[at])

@@ -13,11 +13,19 @@ import pandas as pd
 import pyarrow as pa
 
 from radiobject.errors import AlignmentError, ConfigError, UnknownIdError
+from radiobject.format.meta import row_meta
+from radiobject.geometry.corners import corners
 
-__all__ = ["GRID_MM", "PARTNER_COLUMNS", "corners_apart", "match", "same_grid", "split_subjects"]
+__all__ = [
+    "GRID_COLUMNS", "GRID_MM", "PARTNER_COLUMNS", "corners_apart", "match", "place", "same_grid", "sides",
+    "split_subjects",
+]  # fmt: skip
 
 PARTNER_COLUMNS = ("session", "run", "acquisition_time")
 """Columns of the volume table that tell two volumes of a subject apart."""
+
+GRID_COLUMNS = ("dim_x", "dim_y", "dim_z", "affine", "_volume")
+"""Columns of the volume table that say where voxels lie."""
 
 GRID_MM = 1e-3
 """How far apart two affines may put a corner of the volume and still be one grid."""
@@ -120,7 +128,7 @@ def _used(table: pa.Table, column: str) -> bool:
 def same_grid(rows: pa.Table) -> bool:
     """Whether all volumes have one shape and put their corners in the same places, within `GRID_MM`.
 
-    Needs the columns dim_x, dim_y, dim_z and affine; reads no voxel.
+    Needs the `GRID_COLUMNS`; reads no voxel.
     """
     return bool((corners_apart(rows) <= GRID_MM).all())
 
@@ -128,18 +136,25 @@ def same_grid(rows: pa.Table) -> bool:
 def corners_apart(rows: pa.Table) -> npt.NDArray[np.float64]:
     """How far the corners of each volume lie from those of the first, in mm; infinite for another shape.
 
-    Needs the columns of `same_grid`.
+    Needs the `GRID_COLUMNS`.
     """
     if not rows.num_rows:
         return np.empty(0)
-    shapes = np.array([rows[f"dim_{a}"].to_pylist() for a in "xyz"]).T
-    affines = np.array(rows["affine"].to_pylist(), dtype=np.float64).reshape(-1, 4, 4)
-    corners = np.array(np.meshgrid(*[[0, n - 1] for n in shapes[0]])).reshape(3, -1)
-    homogeneous = np.vstack([corners, np.ones(corners.shape[1])])
-    places = affines @ homogeneous
+    shapes, places = place(rows)
     apart: npt.NDArray[np.float64] = np.abs(places - places[0]).max(axis=(1, 2))
     apart[(shapes != shapes[0]).any(axis=1)] = np.inf
     return apart
+
+
+def place(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Shapes (n, 3), and places of the eight corner voxels in mm (n, 8, 3), of rows with `GRID_COLUMNS`."""
+    shapes = np.array([rows[f"dim_{a}"].to_pylist() for a in "xyz"], dtype=np.int64).T
+    return shapes, corners(shapes, rows["affine"].to_pylist(), sides(rows))
+
+
+def sides(rows: pa.Table) -> npt.NDArray[np.float64]:
+    """Millimetres of the unit that each affine is in, from the column `_volume`."""
+    return np.array([row_meta(text).side for text in rows["_volume"].to_pylist()])
 
 
 def split_subjects(

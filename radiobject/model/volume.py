@@ -53,8 +53,9 @@ class Volume(VolumeDoors):
 
     Opening reads metadata, no voxel. Indexing is NumPy's, in voxels, axes x, y, z[, t][, c], and reads only
     the chunks it needs. Values are scaled as the source says (`raw=True` in `to_numpy` gives stored ones);
-    labels never are. The result owns its memory. `affine` maps voxel centres to RAS+ millimetres. `ctx` is
-    that of `RadiObject`, here and where one is written, and so is `source_root`.
+    labels never are. The result owns its memory. `affine` maps voxel centres to the world, RAS+, in
+    millimetres unless `meta.space_unit` says "um" or "m", as some sources do; `spacing` too. `ctx` is that of
+    `RadiObject`, here and where one is written, and so is `source_root`.
 
     Raises `IndexingError` outside the volume, `IntegrityError` for missing or changed bytes.
     """
@@ -215,10 +216,10 @@ class Volume(VolumeDoors):
                  order: int | None = None, fill: float = 0, antialias: bool = False) -> Volume:  # fmt: skip
         """A lazy Volume on another grid; what is read of it reads the source box and margin that it needs.
 
-        `spacing` (mm, one number or three) keeps axes, centre and field of view. `like` is a Volume or a pair
-        (shape, affine). `order` 0 is nearest and keeps the dtype, 1 linear, 3 cubic; the default is 1 for
-        images, giving floats, and 0, the only one, for labels. `fill` stands outside the source. Each time
-        point and channel goes by itself.
+        `spacing` (one number or three, in the unit of `Volume.spacing`) keeps axes, centre and field of view.
+        `like` is a Volume or a pair (shape, affine). `order` 0 is nearest and keeps the dtype, 1 linear, 3
+        cubic; the default is 1 for images, giving floats, and 0, the only one, for labels. `fill` stands
+        outside the source. Each time point and channel goes by itself.
 
         A coarser grid takes samples of single voxels. With `antialias=True` it takes them of means over
         blocks of 2, 4, 8 ... voxels along each axis (of labels: the most frequent values), no wider than its
@@ -248,13 +249,16 @@ class Volume(VolumeDoors):
                 antialias: bool = False) -> npt.NDArray[Any]:  # fmt: skip
         """The array of a region `size` mm wide around world `center` (mm, RAS+); `fill` outside the volume.
 
-        Its axes are the volume's, turned to `axcodes` when given; `size` and `spacing` (default: the
-        volume's) follow them, and `size` is rounded to whole voxels. Reads the box and margin that it needs;
-        the values are those of `reorient` and `resample` (also with `antialias`) at the same points.
+        Its axes are the volume's, turned to `axcodes` when given; `size` and `spacing` (mm; default: the
+        volume's) follow them, and `size` is rounded to whole voxels. All are mm, whatever unit the affine is
+        in. Reads the box and margin that it needs; the values are those of `reorient` and `resample` (also
+        with `antialias`) at the same points.
         """
         # of the turned volume, so that half way between voxels is settled as there
         turned = self if axcodes is None else self.reorient(axcodes)
-        grid = grid_around(turned._cropped(), center, size, spacing)
+        side = self._meta.side
+        shape, in_mm = grid_around(turned._cropped().scaled(side), center, size, spacing)
+        grid = shape, in_mm.scaled(1 / side)
         found: npt.NDArray[Any] = turned._resampled(grid, order, fill, antialias)[...]
         return found
 
@@ -318,8 +322,8 @@ class Volume(VolumeDoors):
               c: int | None = None, display: bool = False) -> npt.NDArray[Any]:  # fmt: skip
         """The plane across the body: `z` counts along the array axis nearest to inferior-superior.
 
-        `mm` picks by world coordinate instead; neither gives the middle. `display=True` turns the plane for
-        a screen: anterior up, the patient's left on the right.
+        `mm` picks by world coordinate instead; neither gives the middle. `display=True` turns the plane
+        for a screen: anterior up, the patient's left on the right.
         """
         return self._anatomical("axial", z, mm, t, c, display=display)
 
@@ -344,7 +348,7 @@ class Volume(VolumeDoors):
         display: bool,
     ) -> npt.NDArray[Any]:
         affine = self._cropped()
-        axis, at = plane_index(affine, self.shape, plane, index, mm)
+        axis, at = plane_index(affine.scaled(self._meta.side), self.shape, plane, index, mm)
         found = self.plane(axis, at, t=t, c=c)
         return to_display(found, affine, plane) if display else found
 

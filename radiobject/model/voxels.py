@@ -131,12 +131,12 @@ class Voxels:
 
     @property
     def affine(self) -> npt.NDArray[np.float64]:
-        """4x4 float64, voxel centre (x, y, z) to RAS+ millimetres; a copy."""
+        """4x4 float64, voxel centre (x, y, z) to the world, RAS+, in mm (or `meta.space_unit`); a copy."""
         return self._cropped().matrix.copy()
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Distance between voxel centres along x, y, z, in mm."""
+        """Distance between voxel centres along x, y, z, in mm (or `meta.space_unit`)."""
         return self._cropped().spacing
 
     @property

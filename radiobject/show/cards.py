@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.format.meta import MM, row_meta
+from radiobject.format.meta import row_meta
 from radiobject.model.study import ObsRow, Study
 from radiobject.show.sections import lean_of
 from radiobject.show.units import in_mm
@@ -129,7 +129,7 @@ def _grids(collection: CollectionView) -> str:
     """How many volumes share a shape, a spacing, an orientation and a type; the most frequent first."""
     rows = collection.obs.to_arrow([*_GRID, "_volume"])
     texts = rows["_volume"].combine_chunks().dictionary_encode()
-    sides = pa.array([MM.get(row_meta(text).space_unit, 1.0) for text in texts.dictionary.to_pylist()])
+    sides = pa.array([row_meta(text).side for text in texts.dictionary.to_pylist()])
     rows = rows.drop_columns("_volume").append_column("mm", sides.take(texts.indices))
     kinds: Counter[tuple[str, ...]] = Counter()
     for row in rows.group_by([*_GRID, "mm"]).aggregate([([], "count_all")]).to_pylist():

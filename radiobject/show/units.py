@@ -11,7 +11,6 @@ import numpy as np
 
 from radiobject.errors import MissingObjectError, RadiObjectError, SelectionError
 from radiobject.format.meta import MM
-from radiobject.geometry.affine import Affine
 from radiobject.model.volume import Volume
 
 if TYPE_CHECKING:
@@ -35,8 +34,7 @@ def in_mm(volume: Volume) -> Volume:
     factor = MM.get(volume.meta.space_unit)
     if factor is None:
         return volume
-    scale = np.diag([factor, factor, factor, 1.0])
-    meta = replace(volume._meta, affine=Affine(scale @ volume._stored_affine.matrix), space_unit="mm")
+    meta = replace(volume._meta, affine=volume._stored_affine.scaled(factor), space_unit="mm")
     made = volume._derived(meta=meta, region=volume._region)
     made._row = None if volume._row is None else _RowInMm(volume._row, factor)
     return made

@@ -1,22 +1,27 @@
-"""Grids whose affines are in different units of length are told apart, never taken for one another."""
+"""Units of length: grids in different ones are told apart, and what says mm means mm in each of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject import RadiObject
-from radiobject.errors import AlignmentError, GeometryError
+from radiobject import RadiObject, Volume
+from radiobject.errors import AlignmentError, GeometryError, IndexingError
+from tests.command import Outcome
 
 SHAPE = (6, 5, 4)
 
 
-def image(unit: str, spacing: float) -> nib.Nifti1Image:
+def image(unit: str, spacing: float, origin: float = 0.0) -> nib.Nifti1Image:
     voxels = (np.arange(np.prod(SHAPE)).reshape(SHAPE) % 3).astype("u1")
-    made = nib.Nifti1Image(voxels, np.diag([spacing, spacing, spacing, 1.0]))
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = origin
+    made = nib.Nifti1Image(voxels, affine)
     made.header.set_xyzt_units(unit, "sec")
     return made
 
@@ -63,3 +68,65 @@ def test_itk_lengths_are_millimetres(radi: RadiObject, tmp_path: Path) -> None:
     theirs, ours = sitk.ReadImage(str(tmp_path / "a.nii")), volume.to_sitk()
     np.testing.assert_allclose(ours.GetSpacing(), theirs.GetSpacing(), rtol=1e-6)
     np.testing.assert_allclose(ours.GetOrigin(), theirs.GetOrigin(), rtol=1e-6)
+
+
+@pytest.fixture(params=["mm", "micron", "meter"])
+def block(request: pytest.FixtureRequest, tmp_path: Path) -> Volume:
+    """The same voxels at one place, 2 mm wide, from (10, 10, 10) mm on."""
+    per = {"mm": 1.0, "micron": 1e3, "meter": 1e-3}[request.param]
+    sources = {"CT": [(image(request.param, 2.0 * per, 10.0 * per), "a")]}
+    return RadiObject.from_niftis(tmp_path / "study", sources, progress=False).CT.iloc[0]
+
+
+def test_planes_are_picked_by_millimetres(block: Volume) -> None:
+    np.testing.assert_array_equal(block.axial(mm=14.0), block.axial(2))
+    with pytest.raises(IndexingError, match=r"expected 10.0 to 16.0 mm, got 14000"):
+        block.axial(mm=14_000.0)
+
+
+def test_a_region_in_millimetres_is_one(block: Volume) -> None:
+    found = block.read_mm((14.0, 14.0, 14.0), 6.0, order=0)
+    np.testing.assert_array_equal(found, block[1:4, 1:4, 1:4])
+
+
+@pytest.mark.parametrize("unit", ["mm", "micron", "meter"])
+def test_one_grid_is_within_a_thousandth_of_a_millimetre(unit: str, tmp_path: Path) -> None:
+    per = {"mm": 1.0, "micron": 1e3, "meter": 1e-3}[unit]
+    for moved, same in ((0.9, False), (0.0005, True)):
+        pair = [(image(unit, 2.0 * per, at * per), s) for at, s in ((0.0, "a"), (moved, "b"))]
+        found = RadiObject.from_niftis(tmp_path / f"{same}", {"CT": pair}, progress=False)
+        assert found.CT.same_grid is same
+
+
+def test_samples_are_spaced_and_placed_in_millimetres(tmp_path: Path) -> None:
+    ml = pytest.importorskip("radiobject.ml")
+    sources = {"CT": [(image("mm", 2.0, 10.0), "a"), (image("micron", 2000.0, 10_000.0), "b")]}
+    radi = RadiObject.from_niftis(tmp_path / "study", sources, progress=False)
+    for spec in (ml.SampleSpec("CT", patch_size=2), ml.SampleSpec("CT", patch_size=2, spacing=1.0)):
+        plan = ml.PatchPlan(spec, radi, ml.Grid(), shuffle=False)
+        one, other = (list(part) for part in _by_subject(ml.RadiLoader(plan)))
+        assert len(one) == len(other) > 1
+        for ours, theirs in zip(one, other, strict=True):
+            np.testing.assert_array_equal(ours["image"], theirs["image"])
+            np.testing.assert_allclose(ours["affine"], theirs["affine"], rtol=1e-12)
+
+
+def _by_subject(loader: Any) -> Any:
+    batches = list(loader)
+    return [[b for b in batches if b["obs_subject_id"] == [name]] for name in "ab"]
+
+
+def test_images_of_other_libraries_are_placed_in_millimetres(block: Volume) -> None:
+    pytest.importorskip("monai")
+    pytest.importorskip("torchio")
+    from radiobject.ml.monai import RadiReader
+    from radiobject.ml.torchio import scalar_image
+
+    _, meta = RadiReader().get_data(block)
+    for affine in (meta["affine"], scalar_image(block).affine):
+        np.testing.assert_allclose(affine, [[2, 0, 0, 10], [0, 2, 0, 10], [0, 0, 2, 10], [0, 0, 0, 1]])
+
+
+def test_the_summary_is_in_millimetres(tmp_path: Path, cli: Callable[..., Outcome]) -> None:
+    RadiObject.from_niftis(tmp_path / "study", {"CT": [(image("micron", 50.0), "a")]}, progress=False)
+    assert "0.05x0.05x0.05" in cli("info", tmp_path / "study").out

@@ -151,9 +151,10 @@ class RadiReader(ImageReader):
         channel: Any = -1 if first.ndim > 3 else 0 if len(arrays) > 1 else float("nan")  # nan: there is none
         join = np.stack if channel == 0 else np.concatenate
         array = join(arrays, axis=channel) if len(arrays) > 1 else arrays[0]
+        affine = first.meta.affine.scaled(first.meta.side).matrix
         meta = {
-            "affine": first.affine,
-            "original_affine": first.affine,
+            "affine": affine.copy(),
+            "original_affine": affine,
             "spatial_shape": np.array(first.shape[:3]),
             "original_channel_dim": channel,
             "space": "RAS",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import numpy.typing as npt
 import torchio as tio
 
@@ -29,14 +30,20 @@ def scalar_image(
     ((1, 49, 58, 47), 'RAS', (1, 19, 58, 47))
     """
     source = VolumeVoxels(_several(volumes), dtype)
-    return tio.ScalarImage(tensor=LazyTensor(source), affine=source.volumes[0].affine)  # type: ignore[no-untyped-call]
+    return tio.ScalarImage(tensor=LazyTensor(source), affine=_affine(source.volumes))  # type: ignore[no-untyped-call]
 
 
 def label_map(volumes: Volume | Sequence[Volume]) -> tio.LabelMap:
     """As `scalar_image`, a `tio.LabelMap`: integers stay integers, and transforms take the nearest voxel."""
     source = VolumeVoxels(_several(volumes))
-    return tio.LabelMap(tensor=LazyTensor(source), affine=source.volumes[0].affine)  # type: ignore[no-untyped-call]
+    return tio.LabelMap(tensor=LazyTensor(source), affine=_affine(source.volumes))  # type: ignore[no-untyped-call]
 
 
 def _several(volumes: Volume | Sequence[Volume]) -> Sequence[Volume]:
     return [volumes] if isinstance(volumes, Volume) else volumes
+
+
+def _affine(volumes: Sequence[Volume]) -> npt.NDArray[np.float64]:
+    """That of the first, to RAS+ mm."""
+    meta = volumes[0].meta
+    return meta.affine.scaled(meta.side).matrix

@@ -18,6 +18,7 @@ from radiobject.format.catalog import Catalog
 from radiobject.format.commit import Commit
 from radiobject.format.meta import MM, Label, VolumeMeta, row_meta
 from radiobject.geometry.affine import Affine
+from radiobject.geometry.corners import corners
 from radiobject.model.partners import PARTNER_COLUMNS
 from radiobject.writing.statistics import HISTOGRAM_BINS
 
@@ -73,11 +74,7 @@ class Geometry:
     @cached_property
     def corners(self) -> Floats:
         """World places (n, 8, 3) in mm of the centres of the corner voxels."""
-        ends = np.array(list(np.ndindex(2, 2, 2)))
-        voxels = ends * np.maximum(self.shape[:, None, :] - 1, 0)
-        places = voxels @ self.affine[:, :3, :3].transpose(0, 2, 1) + self.affine[:, None, :3, 3]
-        scaled: Floats = places * np.array([MM.get(unit, 1.0) for unit in self.units]).reshape(-1, 1, 1)
-        return scaled
+        return corners(self.shape, self.affine, [MM.get(unit, 1.0) for unit in self.units])
 
 
 @dataclass(frozen=True)
