@@ -1,6 +1,6 @@
 # What a newcomer needs. Every target makes its own .venv with Python 3.11 or newer; the second time is quick.
 
-.PHONY: demo test test-peers test-servers chaos soak fuzz lint bench bench-full docs clean
+.PHONY: demo test test-slow test-peers test-servers chaos soak fuzz lint bench bench-full docs clean
 .DEFAULT_GOAL := demo
 
 ifeq ($(OS),Windows_NT)
@@ -23,8 +23,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 demo: $(READY)
 	$(BIN)/radiobject demo
 
-test: $(READY) $(UPSTREAM) $(NNUNET)
-	$(BIN)/python -m pytest -q -m "not peers" -n logical --dist loadfile
+test: $(READY) $(UPSTREAM)
+	$(BIN)/python -m pytest -q -m "not peers and not slow" -n logical --dist loadfile
+
+# Killed writers, failing stores, hostile files, training, the blocks of all pages, the benchmarks on little data.
+test-slow: $(READY) $(UPSTREAM) $(NNUNET)
+	$(BIN)/python -m pytest -q -m slow -n logical --dist loadfile
 
 # Readers outside Python: zarrita.js wants node and npm, Neuroglancer a Chromium (skipped without one).
 test-peers: .venv/.installed-viewer tests/peers/node_modules/.installed

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("nilearn")
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "foreground.py"

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 FEW = ("radiobject", "radiobject, TileDB", "tensorstore", "zarr-python", "nibabel, .nii", "nibabel, .nii.gz")
 SMALL = ("--size", "0.3", "--rounds", "1", "--volumes", "2", "--patches", "8", "--subjects", "200")

@@ -14,6 +14,8 @@ import tensorstore as ts
 
 from radiobject import RadiObject, ReadConfig, configure, measure
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (100, 132, 70)
 EDGE = 64
 INDEX_BYTES = 16 * 4 * 5 * 3 + 4

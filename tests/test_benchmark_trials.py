@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 for package in ("nilearn", "torch", "psutil", "loky"):
     pytest.importorskip(package)
 

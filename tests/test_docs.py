@@ -112,17 +112,20 @@ def run_commands(page: Path, folder: Path) -> None:
         assert ran.stdout or not command.startswith("radiobject ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "said"), PYTHON)
 def test_python_block_runs_as_a_file(text: str, said: str | None, tmp_path: Path) -> None:
     printed = printed_by(text, tmp_path)
     assert said is None or same(printed, said), printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p) and not one_session(p)], ids=name)
 def test_commands_run_in_the_order_of_the_page(page: Path, tmp_path: Path) -> None:
     run_commands(page, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if one_session(p)], ids=name)
 def test_a_session_prints_what_the_page_says_and_leaves_it_to_the_commands(
     page: Path, tmp_path: Path

@@ -23,6 +23,8 @@ from radiobject.location import Location
 from radiobject.storage import Storage
 from tests.faults.ground import append, create, fresh, replace
 
+pytestmark = pytest.mark.slow
+
 DAYS = 3 * 24 * 3600.0
 
 

@@ -20,6 +20,8 @@ from tests.faults.fake_s3 import fake_s3
 from tests.faults.ground import append, create, fresh, replace, scan, state
 from tests.faults.proxy import fault_proxy
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("s3fs")
 URI = "s3://bucket/study"
 HOUR = 3600.0

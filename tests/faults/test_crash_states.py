@@ -16,6 +16,8 @@ from radiobject.errors import RadiObjectError
 from tests.faults.crash_states import Call, Recorder, Tree, states
 from tests.faults.ground import CHANGES, EVERY, build, state
 
+pytestmark = pytest.mark.slow
+
 
 def recorded(name: str, folder: Path) -> tuple[Tree, list[Call], object, object]:
     """The files of a study, the calls of one change to it, and what it says before and after."""

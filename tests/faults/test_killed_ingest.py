@@ -22,6 +22,8 @@ from radiobject import RadiObject
 from radiobject.errors import RadiObjectError
 from tests.faults.ground import CHAOS, dice, fresh, seed
 
+pytestmark = pytest.mark.slow
+
 VOLUMES, KILLS = (200, 50) if CHAOS else (40, 6)
 
 KILLED = """

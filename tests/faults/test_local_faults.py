@@ -37,6 +37,8 @@ from tests.faults.ground import (
     state,
 )
 
+pytestmark = pytest.mark.slow
+
 ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EMFILE)
 STRIDE = 1 if EVERY else 4
 

@@ -18,6 +18,8 @@ import pytest
 
 from tests.faults.ground import CHAOS, seed
 
+pytestmark = pytest.mark.slow
+
 CUTS = 25 if CHAOS else 5
 
 POWER = """

@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 from radiobject.testing import StudyMachine
 from tests.servers.s3 import KEYS, s3_server
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("RADIOBJECT_EXAMPLES", "20"))
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from tests.faults.ground import EVERY, seed
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("RADIOBJECT_SOAK_SECONDS", "30" if EVERY else "10"))
 
 # Every version holds, for each subject, one value: in obs_meta, in all of T1w and in all of seg.

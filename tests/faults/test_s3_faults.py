@@ -34,6 +34,8 @@ from tests.faults.ground import (
 from tests.faults.proxy import KINDS, Proxy, fault_proxy
 from tests.servers.s3 import KEYS, s3_server
 
+pytestmark = pytest.mark.slow
+
 s3fs = pytest.importorskip("s3fs")
 pytest.importorskip("moto")
 

@@ -19,6 +19,8 @@ from radiobject import RadiObject
 from tests.faults.ground import EVERY, fresh, scan, seed
 from tests.servers.s3 import s3_server
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("s3fs")
 pytest.importorskip("moto")
 

@@ -18,6 +18,8 @@ from radiobject.format import catalog
 from radiobject.format.cleanup import cleanup
 from radiobject.storage import Storage
 
+pytestmark = pytest.mark.slow
+
 
 class Dead(BaseException):
     """Like SIGKILL, it is caught by no `except Exception`."""

@@ -20,6 +20,8 @@ import pytest
 from radiobject import RadiObject
 from radiobject.format import catalog
 
+pytestmark = pytest.mark.slow
+
 LEAST = 30
 
 RACE = """

@@ -21,6 +21,7 @@ from tests.fuzz.seconds import seconds
 from tests.fuzz.targets import TARGETS
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.no_backend(reason="damaged files, of each backend that has some"),
     pytest.mark.skipif(sys.platform == "win32", reason="children are forked"),
 ]

@@ -18,6 +18,8 @@ from tests.hostile.confined import Zygote
 from tests.hostile.crafting import Case, good_study
 from tests.hostile.doors import STUDY_DOORS
 
+pytestmark = pytest.mark.slow
+
 CASES = [*cases_documents.CASES, *cases_tables.CASES, *cases_volumes.CASES, *cases_sources.CASES]
 
 

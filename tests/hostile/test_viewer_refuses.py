@@ -13,6 +13,8 @@ import pytest
 from radiobject import RadiObject
 from tests.hostile.crafting import good_study, volume_folder
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("neuroglancer", reason="needs pip install 'radiobject-zarr[viewer]'")
 
 SECRET = b"another patient"

@@ -16,6 +16,8 @@ import pytest
 
 from radiobject import RadiObject
 
+pytestmark = pytest.mark.slow
+
 SUBJECTS = 2000
 
 
@@ -59,7 +61,6 @@ def said(radi: RadiObject) -> tuple[Any, ...]:
     )
 
 
-@pytest.mark.slow
 def test_a_killed_worker_changes_nothing_and_the_same_again_does_nothing(
     client, folder, tmp_path, caplog, make_nifti
 ) -> None:

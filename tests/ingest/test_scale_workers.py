@@ -24,6 +24,8 @@ from radiobject.ingest.groups import MOST_BYTES, MOST_VOLUMES, grouped
 from radiobject.ingest.sources import Readable, Source
 from radiobject.writing.loaded import Loaded, from_array
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def cluster(workers: int, threads: int = 1, *, processes: bool = True) -> Iterator[Any]:

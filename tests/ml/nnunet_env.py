@@ -36,7 +36,7 @@ def wanted() -> str:
 
     python = made()
     if python is None:
-        reason = "no .venv-nnunet: `python tests/ml/nnunet_env.py` makes it, and so does `make test`"
+        reason = "no .venv-nnunet: `python tests/ml/nnunet_env.py` makes it, and so does `make test-slow`"
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail(reason)
         pytest.skip(reason)

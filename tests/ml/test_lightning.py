@@ -20,6 +20,7 @@ from radiobject.errors import ConfigError
 from radiobject.ml import PatchPlan, RadiLoader, SampleSpec, Uniform
 
 pytestmark = [
+    pytest.mark.slow,
     # lightning 2.6 asks torch 2.13 for what that deprecates, and finds our small loaders short
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning"),
@@ -133,7 +134,6 @@ Path(folder, f"seen-{net.global_rank}-{len(dies_at)}.json").write_text(json.dump
 """
 
 
-@pytest.mark.slow
 def test_each_of_two_processes_goes_on_with_its_own_part(coded_study: RadiObject, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(RANKS, encoding="utf-8")

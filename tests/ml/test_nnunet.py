@@ -11,10 +11,11 @@ import pytest
 from radiobject.errors import MissingDependencyError
 from tests.ml.nnunet_env import wanted
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
 def test_nnunet_trains_from_a_study(tmp_path: Path) -> None:
     cases = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/ml/cases_nnunet.py"]
     ran = subprocess.run(

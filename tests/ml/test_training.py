@@ -15,6 +15,8 @@ import pytest
 from radiobject import RadiObject
 from tests.servers.s3 import s3_server
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "train_segmentation.py"
 LEARN, LOOK = 300, 12
 """Steps until it has learned the volume, and steps that show that batches are the same."""

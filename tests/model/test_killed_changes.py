@@ -25,6 +25,8 @@ from radiobject import RadiObject
 from radiobject.format import catalog
 from radiobject.model.naming import derived_id
 
+pytestmark = pytest.mark.slow
+
 LEAST = 30
 
 # One process that forks a child for every change and kills it: starting Python anew would take longer than

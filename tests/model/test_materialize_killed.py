@@ -53,7 +53,10 @@ for line in sys.stdin:
     print(json.dumps([os.waitstatus_to_exitcode(status), time.monotonic() - begun]), flush=True)
 """
 
-pytestmark = pytest.mark.only("tensorstore", reason="commits and journals are the same on every engine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.only("tensorstore", reason="commits and journals are the same on every engine"),
+]
 
 
 def seen(uri: Path) -> dict[str, tuple[str, bytes]]:
