@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radiobject.errors import AlignmentError, ConfigError, UnknownIdError
+from radiobject.format.meta import VolumeMeta, row_text
+from radiobject.geometry.affine import Affine
 from radiobject.model.partners import match, same_grid, split_subjects
 
 pytestmark = pytest.mark.no_backend(reason="tables and numbers alone")
@@ -119,7 +121,8 @@ def test_columns_that_cannot_be_compared_are_said() -> None:
 
 def grid(*affines: np.ndarray, shape: tuple[int, int, int] = (100, 100, 100)) -> pa.Table:
     sizes: dict[str, Any] = {f"dim_{a}": [n] * len(affines) for a, n in zip("xyz", shape, strict=True)}
-    return pa.table({**sizes, "affine": [a.ravel().tolist() for a in affines]})
+    said = [row_text(VolumeMeta(Affine(a), ("z", "y", "x"))) for a in affines]
+    return pa.table({**sizes, "affine": [a.ravel().tolist() for a in affines], "_volume": said})
 
 
 def test_one_grid_is_judged_at_the_corners() -> None:
