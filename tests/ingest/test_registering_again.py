@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from radiobject import RadiObject
-from radiobject.errors import IngestError
 from radiobject.format import catalog
 from tests.conftest import NiftiMaker
 
@@ -94,28 +93,6 @@ def test_what_cannot_be_compared_is_left_and_told(
         again(stored, files)
     assert (stored.version, stored.T1w.backend) == (1, "zarr")
     assert "2 left as they are, with no digest to compare" in caplog.text
-
-
-# -- runs that were cut off
-
-
-def test_what_was_registered_below_another_root_is_not_taken_over(
-    files: Path, make_nifti: NiftiMaker
-) -> None:
-    archive = files / "archive"
-    archive.mkdir()
-    for name in ("sub-01_T1w.nii", "sub-02_T1w.nii"):
-        (files / name).rename(archive / name)
-    whole = (archive / "sub-02_T1w.nii").read_bytes()
-    (archive / "sub-02_T1w.nii").write_bytes(whole[:500])
-    options: dict[str, Any] = {"copy": False, "progress": False}
-    with pytest.raises(IngestError):
-        RadiObject.from_niftis(files / "study", {"T1w": archive}, source_root=archive, **options)
-    (archive / "sub-02_T1w.nii").write_bytes(whole)
-    made = RadiObject.from_niftis(files / "study", {"T1w": archive}, resume=True, **options)
-    assert set(made.ledger.read()["outcome"]) == {"ingested"}
-    np.testing.assert_array_equal(fresh(made).T1w.iloc[0].to_numpy(raw=True), RAMP + 1)
-    assert made.validate("full").ok
 
 
 # -- the last registered volume goes
