@@ -120,8 +120,9 @@ def ingest(
     _check_obs(obs or {}, sources, images, first=base is None)
     name = backend_name(backend, location, base, copy=copy, deidentify=deidentify)
     settings = Settings(
-        kinds, label_names, axis4, oriented(write or current().write, reorient), name, deidentify
-    )
+        kinds, label_names, axis4, oriented(write or current().write, reorient), name, deidentify,
+        None if copy else location.source_root.uri,
+    )  # fmt: skip
     root = None if copy else SourceRoot(location.source_root)
     if root is not None:
         require_below(root, sources)

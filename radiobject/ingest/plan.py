@@ -48,7 +48,8 @@ OnConflict = Literal["error", "skip", "update", "replace"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides, beside a source's own bytes, what is written for it."""
+    """What decides, beside a source's own bytes, what is written for it. `root` is the URI that paths of
+    files begin at which stay where they lie, None for such that are copied."""
 
     kinds: Mapping[str, Kind]
     label_names: Mapping[str, Mapping[int, str]]
@@ -56,6 +57,7 @@ class Settings:
     write: WriteConfig
     backend: str
     deidentify: bool = False
+    root: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,13 @@ class Held:
         return bool(self.collection) and self.registered is None
 
     def registers(self, found: InPlace) -> bool:
-        """Whether it is that very one: files of the same size, time and head, and the same beside them."""
-        if self.registered is None or self.registered.source != found.source:
+        """Whether it is that very one: files of the same size, time and head, and the same beside them, said
+        by the same layout."""
+        known = self.registered
+        if known is None or (known.source, known.layout_sha256) != (found.source, found.layout_sha256):
             return False
         beside = {name: (len(data), google_crc32c.value(data)) for name, data in found.extras.items()}
-        return beside == dict(self.registered.extras)
+        return beside == dict(known.extras)
 
 
 NOT_HELD = Held()

@@ -59,6 +59,7 @@ def in_place(
     if kind == "label" and labels:
         meta = replace(meta, labels=tuple(Label(v, t) for v, t in sorted(labels.items())))
     found = replace(found, meta=meta)
+    found.require_exact(name)
     if orientation is not None and orientation.reorient_on_load:
         found = _turned(found, orientation, name)
     return found
@@ -79,12 +80,14 @@ def nifti_in_place(
     header = first.content(geometry.vox_offset if names is None else None)
     extras = {"nifti": header}
     meta = geometry.described("label", header_labels(header, geometry))
+    decoding = {"axis4": axis4}
     source: Frames | Whole
     if packed:
         others = () if names is None else (first.member(first.size),)
-        source = Whole((image.member(PEEK_BYTES), *others), "nifti", {"axis4": axis4})
+        source = Whole((image.member(PEEK_BYTES), *others), "nifti", decoding)
         names_beside = ("nifti", *(["nifti_lead"] if names and geometry.vox_offset else []), "nifti_tail")
-        return InPlace(source, geometry.shape, geometry.dtype, _with(meta, names_beside), extras)
+        meta = _with(meta, names_beside)
+        return InPlace(source, geometry.shape, geometry.dtype, meta, extras, decoding=decoding)
     geometry.require_length(image.name, image.size)
     if names is not None and geometry.vox_offset:
         extras["nifti_lead"] = image.content(geometry.vox_offset)
@@ -92,19 +95,21 @@ def nifti_in_place(
     source = _bare(members, geometry)
     end = geometry.vox_offset + geometry.nbytes
     ranges = {"nifti_tail": (0, end, image.size - end)} if image.size > end else {}
-    return InPlace(source, geometry.shape, geometry.dtype, _with(meta, (*extras, *ranges)), extras, ranges)
+    meta = _with(meta, (*extras, *ranges))
+    return InPlace(source, geometry.shape, geometry.dtype, meta, extras, ranges, decoding=decoding)
 
 
 def channel_in_place(found: InPlace, channel: int, meta: VolumeMeta) -> InPlace:
     """One channel of a volume whose slowest axis they are, which `meta` is to be said of."""
-    shape, source = found.shape[1:], found.source
-    if isinstance(source, Whole):
-        source = replace(source, arguments={**source.arguments, "channel": channel})
+    shape, source, decoding = found.shape[1:], found.source, {**(found.decoding or {}), "channel": channel}
+    if isinstance(source, Whole) or len(source.members) > 1:
+        # the digest of a pair covers its header, which may be compressed, and which a channel does not keep
+        source = Whole(source.members, "nifti", decoding)
     else:
         size = source.frame_bytes // found.shape[0]
         places = (Run(0, source.place(0)[1] + channel * size),)
         source = replace(source, shape=shape, dims=meta.dims, axes=source.axes[1:], places=places)
-    return InPlace(source, shape, found.dtype, meta, {})
+    return InPlace(source, shape, found.dtype, meta, {}, decoding=decoding)
 
 
 def _bare(members: tuple[Member, ...], geometry: NiftiGeometry) -> Frames:
@@ -130,8 +135,7 @@ def _turned(found: InPlace, orientation: OrientationConfig, name: str) -> InPlac
     turn = found.meta.affine.reorientation(orientation.canonical_target, view.shape[:3])
     if turn.perm == (0, 1, 2) and not any(turn.flips):
         return found
-    arguments = _arguments(found.source)
-    if arguments is None:
+    if found.decoding is None:
         raise SourceUnsupportedError(
             name, expected="voxels that are read as they lie, for copy=False", got="reorient=",
             hint="Pass copy=True, or turn volumes when they are read: vol.reorient(codes).",
@@ -141,19 +145,11 @@ def _turned(found: InPlace, orientation: OrientationConfig, name: str) -> InPlac
         found.meta,
         affine=turn.affine,
         original_affine=found.meta.affine if orientation.store_original_affine else None,
-        source=replace(found.meta.source, exact=False, extras=("nifti",)),
+        source=replace(found.meta.source, exact=False),
     )
-    source = Whole(found.source.members, "nifti", {**arguments, "reorient": target})
+    source = Whole(found.source.members, "nifti", {**found.decoding, "reorient": target})
     shape = to_disk(turn.apply(view), meta.dims).shape
-    return replace(found, source=source, shape=shape, meta=meta, ranges={})
-
-
-def _arguments(source: Frames | Whole) -> dict[str, Any] | None:
-    """Those that a NIfTI file is decoded with; None for another source."""
-    if isinstance(source, Whole):
-        return dict(source.arguments) if source.reader == "nifti" else None
-    axis4 = "time" if "t" in source.dims else "channel" if "c" in source.dims else "auto"
-    return {"axis4": axis4} if source.n_frames == 1 and source.bits is None else None
+    return replace(found, source=source, shape=shape, meta=meta)
 
 
 def decode_nifti(

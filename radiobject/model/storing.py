@@ -17,6 +17,7 @@ from radiobject.format.layout import to_python
 from radiobject.format.meta import require_dims, row_meta
 from radiobject.geometry.affine import Affine
 from radiobject.storage import Storage
+from radiobject.writing.in_place import digest_with
 from radiobject.writing.loaded import Loaded, from_voxels
 from radiobject.writing.volume import Naming, Target, write_volume
 
@@ -71,11 +72,12 @@ def _loaded(storage: Storage, job: Job) -> Loaded:
     """The voxels as ingest would have decoded them, with what the study says of them already."""
     meta = replace(row_meta(job.meta), affine=Affine(np.reshape(job.affine, (4, 4))))
     files = SourceFiles(storage.location.source_root)
-    handle = FilesHandle(storage, files, job.path, parse_hint(job.hint))
+    description = parse_hint(job.hint)
+    handle = FilesHandle(storage, files, job.path, description)
     require_dims(meta, handle.spec.dims, f"{job.obs_id} ({job.path})")
     found = handle.fetch(meta.source.extras, hashed=meta.source.format.startswith("nifti"))
     # of files that are decoded as a whole nobody knew whether there is anything behind their voxels
     extras = {name: data for name, data in found.extras.items() if data}
     meta = replace(meta, source=replace(meta.source, extras=tuple(extras)))
     digest = found.digest or from_voxels(to_python(found.voxels, meta.dims), meta, job.obs_id).digest
-    return Loaded(found.voxels, meta, extras, digest, settled=True)
+    return Loaded(found.voxels, meta, extras, digest_with(digest, description.layout_sha256), settled=True)

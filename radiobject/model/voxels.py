@@ -258,7 +258,10 @@ class Voxels:
 
     def extra(self, name: str) -> bytes | None:
         """Bytes kept beside the voxels ("nifti" is the source's header), None when there are none."""
-        return self._handle.extra(name) if name in self._meta.source.extras else None
+        if name not in self._meta.source.extras:
+            return None
+        # whether a compressed file has bytes behind its voxels is known when it is decoded
+        return self._handle.extra(name) or None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in Voxels.__slots__}

@@ -116,7 +116,7 @@ def register_volume(found: InPlace, source: Named, target: Target) -> dict[str, 
         "radiobject": meta.to_json(),
     }
     stored = backend.register_volume(
-        path, [Level("0", spec)], attrs, found.extras, found.source, found.ranges
+        path, [Level("0", spec)], attrs, found.extras, found.source, found.ranges, found.layout_sha256
     )
     return volume_row(source, meta, spec, stored, path)
 

@@ -16,6 +16,7 @@ import pytest
 from radiobject import RadiObject
 from tests.conftest import NiftiMaker
 from tests.format.test_schemas import check
+from tests.ingest.layout_trees import bids_tree
 from tests.upstream.series import write_series
 
 
@@ -57,6 +58,18 @@ def test_manifests_and_hints_fit_their_schema(study: Path) -> None:
         )
     for path in study.glob("versions/*.json"):
         check(json.loads(path.read_text()), "commit")
+
+
+def test_what_a_layout_says_fits_the_schema(tmp_path: Path) -> None:
+    root = bids_tree(tmp_path / "bids")
+    RadiObject.from_bids(tmp_path / "study", root, copy=False, progress=False)
+    found = manifests(tmp_path / "study")
+    assert {"layout_sha256" in m for m in found} == {True, False}
+    for manifest in found:
+        check(manifest, "files-volume")
+    for path in (tmp_path / "study").glob("tables/*/obs/*.parquet"):
+        for row in pq.read_table(path).to_pylist():
+            check(json.loads(row["_hint"]), "files-volume", "#/$defs/hint")
 
 
 def member(manifest: Any) -> Any:

@@ -62,6 +62,44 @@ def test_users_are_refused_and_containers_of_azure_are_not() -> None:
     assert root.relative("abfs://box@account.example.org/archive/a@b.nii") == "a@b.nii"
 
 
+# -- numbers that would be rounded
+
+
+@pytest.mark.parametrize("kind", ["i8", "u8"])
+def test_scaled_integers_that_float64_would_round_are_refused(
+    tmp_path: Path, make_nifti: NiftiMaker, kind: str
+) -> None:
+    exact = np.full((3, 4, 5), 2**60 + 12345, kind)
+    path = tmp_path / "a.nii"
+    path.write_bytes(make_nifti(exact, fields={"scl_slope": 1, "scl_inter": -1024}))
+    with pytest.raises(IngestError, match=f"{np.dtype(kind)}, slope 1, intercept -1024.*copy=True"):
+        niftis(tmp_path, [path])
+    ingested = RadiObject.from_niftis(tmp_path / "ingested", {"MR": [path]}, progress=False)
+    assert int(ingested.MR.iloc[0].to_numpy()[0, 0, 0]) == 2**60 + 12345 - 1024
+
+
+@pytest.mark.parametrize(
+    ("kind", "slope", "inter", "dtype"),
+    [("i8", 1, 0, "i8"), ("i8", 0.5, 0, "f8"), ("i4", 3, -1024, "i8"), ("f8", 2, 1, "f8")],
+)
+def test_numbers_that_are_read_as_an_ingest_reads_them_are_not(
+    tmp_path: Path, make_nifti: NiftiMaker, kind: str, slope: float, inter: float, dtype: str
+) -> None:
+    path = tmp_path / "a.nii"
+    path.write_bytes(make_nifti(RAMP.astype(kind), fields={"scl_slope": slope, "scl_inter": inter}))
+    here = niftis(tmp_path, [path]).MR.iloc[0]
+    there = RadiObject.from_niftis(tmp_path / "ingested", {"MR": [path]}, progress=False).MR.iloc[0]
+    assert here.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(here.to_numpy(), there.to_numpy())
+
+
+def test_a_label_map_is_read_as_it_is_stored(tmp_path: Path, make_nifti: NiftiMaker) -> None:
+    path = tmp_path / "a.nii"
+    path.write_bytes(make_nifti(RAMP.astype("i8"), fields={"scl_slope": 2, "scl_inter": 0}))
+    radi = RadiObject.from_niftis(tmp_path / "study", {"seg": [path]}, copy=False, progress=False)
+    np.testing.assert_array_equal(radi.seg.iloc[0].to_numpy(), RAMP)
+
+
 # -- links out of the root
 
 

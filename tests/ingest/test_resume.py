@@ -140,6 +140,17 @@ def test_other_settings_are_another_plan(folder, mend, tmp_path, options) -> Non
     assert values(radi) == list(range(6))
 
 
+def test_files_below_another_root_are_another_plan(folder, mend, tmp_path) -> None:
+    """Paths of the first run begin elsewhere: taken over, they would lead nowhere."""
+    (folder / f"sub-{BAD}_T1w.nii.gz").write_bytes(b"no NIfTI")
+    fail(folder, tmp_path / "study", copy=False, source_root=folder)
+    mend()
+    radi = RadiObject.from_niftis(tmp_path / "study", {"T1w": folder}, copy=False, resume=True)
+    assert set(outcomes(radi)) == {"ingested"}
+    assert values(radi) == list(range(6))
+    assert radi.validate("full").ok
+
+
 def test_an_interrupted_run_keeps_what_it_had_finished(folder, mend, tmp_path) -> None:
     mend()
 

@@ -58,10 +58,12 @@ class FilesBackend:
         extras: Mapping[str, bytes],
         source: Source,
         ranges: Mapping[str, tuple[int, int, int]] | None = None,
+        layout_sha256: str | None = None,
     ) -> StoredVolume:
         """Make the volume at `path` that lies in `source`: write what is kept beside it, its document last.
 
-        `ranges` names extras that are parts of source files: (number of the member, first byte, bytes).
+        `ranges` names extras that are parts of source files: (number of the member, first byte, bytes);
+        `layout_sha256` covers what a layout says of the volume besides its files.
 
         Raises `StudyExistsError` when the path holds a volume, `FormatError` for a source that is none of
         these levels, and attributes that are no JSON.
@@ -71,7 +73,7 @@ class FilesBackend:
             raise StudyExistsError(where, expected="a free path", got="a volume", hint="Paths are used once.")
         objects = {name: StoredObject.of(f"extras/{name}", bytes(data)) for name, data in extras.items()}
         described = {name: (made.bytes, made.crc32c) for name, made in objects.items()}
-        description = Description(tuple(levels), described, source, dict(ranges or {}))
+        description = Description(tuple(levels), described, source, dict(ranges or {}), layout_sha256)
         description.check(where)
         document = Manifest(description, dict(attrs)).to_bytes(f"{where}/{MANIFEST}")
         for name, data in extras.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,12 +27,14 @@ class Description:
     """What opening needs. `extras` maps a name to (bytes, crc32c) of the object `extras/<name>`.
 
     `ranges` names extras that lie in a source file: (number of the member, first byte, bytes).
+    `layout_sha256` (hex) covers what a layout said of the volume besides its files; None for nothing.
     """
 
     levels: tuple[Level, ...]
     extras: Mapping[str, tuple[int, int]]
     source: Source
     ranges: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    layout_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For `from_json`."""
@@ -41,6 +44,7 @@ class Description:
             "extras": {name: list(said) for name, said in self.extras.items()},
             "ranges": {name: list(said) for name, said in self.ranges.items()},
             "source": self.source.to_json(),
+            **({} if self.layout_sha256 is None else {"layout_sha256": self.layout_sha256}),
         }
 
     @classmethod
@@ -54,6 +58,7 @@ class Description:
                 {_name(n): _numbers(said, 2) for n, said in mapped(body["extras"]).items()},
                 source_from_json(body["source"], where),
                 {_name(n): _numbers(said, 3) for n, said in mapped(body["ranges"]).items()},
+                _sha256(body["layout_sha256"]) if "layout_sha256" in body else None,
             )
             found.check(where)
         except FormatError:
@@ -119,6 +124,12 @@ def _name(name: Any) -> str:
     if "/" in check_key(text(name)):
         raise ValueError(f"the name of an extra was expected, not {name!r:.60}")
     return str(name)
+
+
+def _sha256(said: Any) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text(said)):
+        raise ValueError(f"a SHA-256 in hex was expected, not {said!r:.60}")
+    return str(said)
 
 
 def _numbers(said: Any, length: int) -> tuple[Any, ...]:

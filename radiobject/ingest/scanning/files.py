@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from radiobject.ingest.nifti import read_nifti
 from radiobject.ingest.registering import channel_in_place, nifti_in_place
 from radiobject.ingest.sources import Readable, file_states
 from radiobject.ingest.unreadable import without_folders
-from radiobject.writing.in_place import InPlace
+from radiobject.writing.in_place import InPlace, digest_with
 from radiobject.writing.loaded import Axis4, Loaded
 
 __all__ = ["MOST_ATTACHED", "FileSource"]
@@ -68,7 +68,7 @@ class FileSource(Readable):
         named = (*found.meta.source.extras, *(name for name, _ in self.attachments))
         source = replace(found.meta.source, extras=named)
         meta = replace(found.meta, labels=self.labels or found.meta.labels, source=source)
-        return replace(found, meta=meta, extras=extras)
+        return replace(found, meta=meta, extras=extras, layout_sha256=self._layout_sha256(extras))
 
     def load(self) -> Loaded:
         """Read it. Raises from the `SourceError` branch."""
@@ -80,13 +80,20 @@ class FileSource(Readable):
             meta, voxels, extras = _channel_meta(meta), np.ascontiguousarray(voxels[self.channel]), {}
         extras = {name: data for name, data in extras.items() if data}
         extras |= {name: self._attached(path) for name, path in self.attachments}
-        labels = self.labels or meta.labels
-        meta = replace(meta, labels=labels, source=replace(meta.source, extras=tuple(extras)))
-        digest = hashlib.sha256(f"{image.digest}{self.channel}{labels}".encode())
+        source = replace(meta.source, extras=tuple(extras))
+        meta = replace(meta, labels=self.labels or meta.labels, source=source)
+        return Loaded(voxels, meta, extras, digest_with(image.digest, self._layout_sha256(extras)))
+
+    def _layout_sha256(self, extras: Mapping[str, bytes]) -> str | None:
+        """Of all that is said besides the file, with the bytes of the attachments; None for nothing."""
+        if self.channel is None and not self.labels and not self.attachments:
+            return None
+        labels = [(label.value, label.name, label.rgba) for label in self.labels]
+        digest = hashlib.sha256(repr((self.channel, labels)).encode())
         for name, _ in self.attachments:
+            digest.update(f"{name}\0{len(extras[name])}\0".encode())
             digest.update(extras[name])
-        plain = self.channel is None and not self.labels and not self.attachments
-        return Loaded(voxels, meta, extras, image.digest if plain else digest.hexdigest())
+        return digest.hexdigest()
 
     def _require_channel(self, meta: VolumeMeta, shape: tuple[int, ...]) -> None:
         if meta.dims[0] != "c" or self.channel is None or self.channel >= shape[0]:

@@ -48,6 +48,7 @@ HOSTILE: dict[str, Callable[[Any], Any]] = {
     "another type than the frames": lambda b: b["levels"][0].update(dtype="u2"),
     "a file outside": lambda b: b["source"]["members"][0].update(path="../../etc/passwd"),
     "a shorter file": lambda b: b["source"]["members"][0].update(bytes=200),
+    "a digest of a layout that is none": lambda b: b.update(layout_sha256="0" * 63),
     "no source": lambda b: b.pop("source"),
     "a source of another kind": lambda b: b.update(source=[]),
     "an extra outside": lambda b: b["extras"].update({"../x": [1, 1]}),
