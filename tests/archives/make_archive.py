@@ -12,6 +12,7 @@ Run once for a new format version, or for something new in one, never again for 
     python tests/archives/make_archive.py tests/archives/v1.0-foreground
     python tests/archives/make_archive.py tests/archives/v1.0-integers
     PYTHONPATH=. python tests/archives/make_archive.py tests/archives/v1.0-files
+    python tests/archives/make_archive.py tests/archives/v1.0-layout
 
 That on TileDB was made with tiledb 0.33.0, the oldest that the package takes. It writes `study.tar.xz` and
 `expected.json` (for each volume: shape, dtype, affine, SHA-256 of its voxels in C order x, y, z[, t][, c],
@@ -34,7 +35,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 
-from radiobject import RadiObject
+from radiobject import RadiObject, scan
 from radiobject.backends.base import DTYPES
 from radiobject.config import TileConfig, WriteConfig
 from radiobject.format.meta import FORMAT
@@ -272,9 +273,35 @@ def _write_files(folder: Path) -> RadiObject:
     return radi.append({"image": [(files["ct"], "ct", "stored")]}, progress=False)
 
 
+def _write_layout(folder: Path) -> RadiObject:
+    """Volumes in files of which a layout said more: channels, names of labels, gradients and events."""
+    sources = folder / "sources"
+    for part in ("imagesTr", "labelsTr"):
+        (sources / "msd" / part).mkdir(parents=True)
+    channels = nibabel.Nifti1Image(_ramp("i2", 4, 5, 6, 2), _TILT)
+    nibabel.save(channels, sources / "msd/imagesTr/ct.nii")
+    nibabel.save(nibabel.Nifti1Image(_ramp("u1", 4, 5, 6) // 61, _TILT), sources / "msd/labelsTr/ct.nii.gz")
+    said = {
+        "modality": {"0": "T1", "1": "FLAIR"}, "labels": {"0": "background", "1": "liver"},
+        "training": [{"image": "imagesTr/ct.nii", "label": "labelsTr/ct.nii.gz"}], "test": [],
+    }  # fmt: skip
+    (sources / "msd/dataset.json").write_text(json.dumps(said))
+    _bids_tree(sources / "bids")
+    for path in sources.rglob("*"):
+        os.utime(path, (_REGISTERED, _REGISTERED))
+    plan = scan(sources / "msd")
+    radi = RadiObject.from_plan(folder / "study", plan, copy=False, progress=False, message="archive")
+    return radi.ingest(scan(sources / "bids"), copy=False, progress=False)
+
+
 def _write_bids(folder: Path) -> RadiObject:
     """A BIDS folder: sidecar keys, gradients and events beside the voxels, names of labels from a table."""
-    root = folder / "bids" / "sub-01"
+    _bids_tree(folder / "bids")
+    return RadiObject.from_bids(folder / "study", folder / "bids", progress=False, message="archive")
+
+
+def _bids_tree(top: Path) -> None:
+    root = top / "sub-01"
     series = _ramp("i2", 4, 5, 6, 3)
     images = {"dwi": series, "bold": series, "T1w": series[..., 0], "dseg": _ramp("u1", 4, 5, 6) // 61}
     for name, data in images.items():
@@ -292,8 +319,7 @@ def _write_bids(folder: Path) -> RadiObject:
         "sub-01/anat/sub-01_dseg.tsv": "index\tname\n1\tliver\n",
     }
     for name, text in texts.items():
-        (folder / "bids" / name).write_text(text)
-    return RadiObject.from_bids(folder / "study", folder / "bids", progress=False, message="archive")
+        (top / name).write_text(text)
 
 
 def _write_foreground(folder: Path) -> RadiObject:
@@ -351,6 +377,7 @@ _WRITERS = {
     "v1.0-tiledb": _write_tiledb,
     "v1.0-pyramid": _write_pyramid,
     "v1.0-files": _write_files,
+    "v1.0-layout": _write_layout,
 }
 _EXPORTS = {
     "v1.0": ("bold_image", "ct_image", "vectors_image"),

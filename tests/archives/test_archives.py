@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from radiobject import RadiObject, Volume
+from radiobject import RadiObject, Volume, scan
 from radiobject.errors import ConflictError, SnapshotExpiredError, SourceChangedError
 from radiobject.model.foreground import stored_index
 
@@ -57,6 +58,7 @@ def test_there_is_an_archive_of_each_format() -> None:
         "v1.0-files",
         "v1.0-foreground",
         "v1.0-integers",
+        "v1.0-layout",
         "v1.0-purged",
         "v1.0-pyramid",
         "v1.0-tiledb",
@@ -181,6 +183,19 @@ def test_sources_of_an_old_study_are_held_against_what_was_registered(tmp_path: 
         path.write_bytes(data[:-1])
         with pytest.raises(SourceChangedError, match=path.name):
             radi.get_volume(obs_id).to_numpy()
+
+
+def test_what_an_old_study_has_in_files_is_stored_as_an_ingest_would(tmp_path: Path) -> None:
+    study, _ = unpacked("v1.0-layout", tmp_path)
+    plans = [scan(tmp_path / "sources" / name) for name in ("msd", "bids")]
+    wanted = RadiObject.from_plan(tmp_path / "wanted", plans[0], progress=False)
+    wanted = wanted.ingest(plans[1], progress=False)
+    found = RadiObject(study).materialize(progress=False)
+    for name in wanted:
+        rows = [of.collection(name).obs.read(["obs_id", "source_digest"]) for of in (wanted, found)]
+        pd.testing.assert_frame_equal(*rows)
+    for plan in plans:
+        assert found.ingest(plan, on_conflict="update", copy=False, progress=False).version == found.version
 
 
 def test_an_old_study_can_be_appended_to(first: tuple[Path, dict[str, Any]]) -> None:
