@@ -16,6 +16,7 @@ from radiobject.backends.files import FilesBackend
 from radiobject.config import current
 from radiobject.errors import ConfigError, ConflictError, RadiObjectError, UnknownIdError
 from radiobject.executor import announce, progress_bar, run
+from radiobject.failures import private
 from radiobject.format.catalog import Catalog, Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.journal import running
@@ -41,9 +42,10 @@ _RACES = 100
 
 _SAID = tuple(
     name for name in OBS_SCHEMA.names
-    if name.startswith(("intensity_", "_")) or name in ("source_digest", "n_nonfinite", "nonzero_box")
+    if name.startswith(("intensity_", "_"))
+    or name in ("source_digest", "n_nonfinite", "nonzero_box", "dtype")
 )  # fmt: skip
-"""Columns that say where a volume is stored, and what only its voxels tell. All others stay as they are."""
+"""Columns that say where and as what a volume is stored, and what only its voxels tell. All others stay."""
 _CHANGED = pa.schema([OBS_SCHEMA.field(name) for name in ("obs_id", *_SAID)])
 _WANTED = ("obs_subject_id", "obs_id", "_path", "_hint", "_volume", "affine")
 
@@ -108,8 +110,15 @@ class _Run:
             paths = dict(zip(rows["obs_id"].to_pylist(), rows["_path"].to_pylist(), strict=True))
             found = {i: (entry.path, p) for i, p in paths.items() if FilesBackend.holds(p)}
             suffixes = {p.rpartition("/")[2].partition(".")[2] for i, p in paths.items() if i not in found}
-            stored = backend_of_name(f"volume.{suffixes.pop()}") if len(suffixes) == 1 else None
-            chosen = backend or stored or study.backend_beside(IN_PLACE)
+            stored = {backend_of_name(f"volume.{suffix}") or "" for suffix in suffixes}
+            if backend is not None and stored - {backend}:
+                # of volumes of several backends no collection can ever be one
+                raise ConfigError(
+                    f"backend={backend!r} for {name!r}", got=repr(backend),
+                    expected=f"{' and '.join(map(repr, sorted(stored)))}, where some of its volumes are",
+                    hint="Leave backend= out; radi.write(uri, backend=...) moves a study to another.",
+                )  # fmt: skip
+            chosen = backend or (stored.pop() if len(stored) == 1 else "") or study.backend_beside(IN_PLACE)
             arrays = get_backend(chosen, study.location)
             refuse_other_processes(study.location, how.executor, persistent=arrays.capabilities.persistent)
             targets[entry.path] = Target(self.storage, arrays, {entry.path: entry.path}, {}, write)
@@ -232,8 +241,7 @@ class _Run:
                 "collection": name or job.folder.rpartition("/")[2],
                 "outcome": "failed",
                 "error": type(error).__name__,
-                # names of folders of this machine are nobody else's business
-                "message": str(error).replace(f"{self.storage.location.source_root.uri}/", ""),
+                "message": private(str(error), self.storage.location),
             }
         )
 

@@ -1,0 +1,104 @@
+"""Rows of materialized volumes say what is stored, and nothing of this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radiobject import RadiObject
+from radiobject.errors import ConfigError
+from radiobject.format import catalog
+from tests.conftest import NiftiMaker
+from tests.ingest.dicom_series import save, slices
+
+pytestmark = pytest.mark.only("tensorstore", reason="one engine that stores voxels stands for all")
+
+RAMP = np.arange(6 * 5 * 4, dtype="i2").reshape(6, 5, 4)
+
+
+@pytest.fixture
+def files(tmp_path: Path, make_nifti: NiftiMaker) -> Path:
+    """NIfTI of three subjects, below a folder of their own."""
+    (tmp_path / "arc").mkdir()
+    for number in range(3):
+        (tmp_path / "arc" / f"sub-0{number}_T1w.nii").write_bytes(make_nifti(RAMP + number))
+    return tmp_path
+
+
+@pytest.fixture
+def radi(files: Path) -> RadiObject:
+    return RadiObject.from_niftis(files / "study", {"T1w": files / "arc"}, copy=False, progress=False)
+
+
+def fresh(radi: RadiObject) -> RadiObject:
+    """The study as somebody else opens it."""
+    catalog._snapshots.clear()
+    return RadiObject(radi.uri)
+
+
+def problems(radi: RadiObject) -> list[str]:
+    return [str(p) for p in radi.validate("full").problems if p.kind != "hint"]
+
+
+def whole_floats(folder: Path, make_nifti: NiftiMaker) -> RadiObject:
+    """NIfTI of floats that are all whole numbers."""
+    folder.mkdir()
+    for dtype in ("f4", "f8"):
+        (folder / f"{dtype}_im.nii").write_bytes(make_nifti((RAMP % 7).astype(dtype)))
+    return RadiObject.from_niftis(folder / "study", {"im": str(folder / "*.nii")}, copy=False)
+
+
+def scaled_slices(folder: Path, make_nifti: NiftiMaker) -> RadiObject:
+    """A DICOM series of which each slice has a scale of its own, so that it is read as floats."""
+    save(folder / "in", slices(RescaleSlope=lambda n: str(n + 1), RescaleIntercept="0"))
+    return RadiObject.from_dicoms(folder / "study", folder / "in", deidentify=False, copy=False)
+
+
+@pytest.mark.only("memory", "tensorstore", "tiledb", reason="two engines read Zarr by the same rows")
+@pytest.mark.parametrize("made", [whole_floats, scaled_slices])
+def test_floats_that_are_kept_as_integers_make_a_sound_study_and_sound_copies(
+    tmp_path: Path, make_nifti: NiftiMaker, made: Callable[[Path, NiftiMaker], RadiObject], engine: str
+) -> None:
+    radi = made(tmp_path / "a", make_nifti)
+    name = radi.collection_names[0]
+    seen = [(str(v.dtype), v.to_numpy().tolist()) for v in radi.collection(name)]
+    radi.materialize()
+    stored = {str(v.stored_dtype) for v in radi.collection(name)}
+    assert all(dtype.startswith(("int", "uint")) for dtype in stored)
+    assert set(radi.collection(name).obs.read()["dtype"]) == stored
+    copies = [radi.write(tmp_path / kind, backend=kind) for kind in ("zarr", "memory")]
+    copies += [radi.write(tmp_path / "tdb", backend="tiledb")] if engine == "tiledb" else []
+    for study in (radi if engine == "memory" else fresh(radi), *copies):
+        assert problems(study) == []
+        assert [(str(v.dtype), v.to_numpy().tolist()) for v in study.collection(name)] == seen
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and their targets are another matter there")
+def test_the_ledger_names_no_folder_of_this_machine(radi: RadiObject, files: Path) -> None:
+    names = sorted((files / "arc").iterdir())
+    names[0].unlink()
+    names[1].unlink()
+    names[1].symlink_to("/etc/hostname")
+    names[2].unlink()
+    names[2].mkdir()
+    radi.materialize(errors="collect", progress=False)
+    messages = [line["message"] for line in radi.ledger.to_arrow().to_pylist() if line["error"]]
+    assert [m for m in messages if str(files) in m] == []
+    assert messages[0].startswith("arc/sub-00_T1w.nii: ")
+    assert messages[0].endswith("if not below the source root.")
+    assert messages[1] == "arc/sub-01_T1w.nii: expected a file below the source root, got a link out of it"
+
+
+def test_a_collection_is_not_stored_on_two_backends(radi: RadiObject, files: Path) -> None:
+    pytest.importorskip("tiledb")
+    last = files / "arc" / "sub-02_T1w.nii"
+    last.rename(files / "away")
+    radi.materialize(backend="tiledb", errors="collect")
+    (files / "away").rename(last)
+    with pytest.raises(ConfigError, match=r"'zarr' for 'T1w': expected 'tiledb', where some"):
+        radi.materialize(backend="zarr")
+    assert fresh(radi).materialize("T1w").T1w.backend == "tiledb"
