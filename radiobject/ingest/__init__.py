@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from radiobject.backends import IN_PLACE, backend_of_name, get_backend
+from radiobject.backends import IN_PLACE, backend_of_name, get_backend, storing_backends
 from radiobject.backends.files import FilesBackend
 from radiobject.config import WriteConfig, current
 from radiobject.errors import ConfigError, MetadataError
@@ -118,7 +118,8 @@ def ingest(
     subjects = subject_rows(given, sources, base)
     kinds, label_names = kinds_of(images, labels, base, sources, lambda item: is_labels(item, location))
     _check_obs(obs or {}, sources, images, first=base is None)
-    name = backend_name(backend, location, base, copy=copy, deidentify=deidentify)
+    beside = _stored_beside(base, images) if backend is None and copy else None
+    name = backend_name(backend or beside, location, base, copy=copy, deidentify=deidentify)
     settings = Settings(
         kinds, label_names, axis4, oriented(write or current().write, reorient), name, deidentify
     )
@@ -260,6 +261,19 @@ def _root_of(source_root: str | os.PathLike[str] | None, base: Snapshot | None) 
             got=given, hint="Open the study with the source_root= that all of its files are below.",
         )  # fmt: skip
     return source_root
+
+
+def _stored_beside(base: Snapshot | None, collections: Iterable[str]) -> str | None:
+    """The backend of what is stored in collections that have registered volumes too; None if there is no one.
+
+    Their entry does not say it, and volumes of two backends would never make a collection of one.
+    """
+    held: set[str] = set()
+    for name in collections:
+        entry = None if base is None else base.commit.collection(name)
+        if base is not None and entry is not None and entry.backend == IN_PLACE:
+            held |= storing_backends(base.table("obs", name).column("_path").to_pylist())
+    return held.pop() if len(held) == 1 else None
 
 
 def _path_of(base: Snapshot | None, collection: str) -> str:

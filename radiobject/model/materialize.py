@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.backends import IN_PLACE, backend_of_name, get_backend
+from radiobject.backends import IN_PLACE, get_backend, storing_backends
 from radiobject.backends.files import FilesBackend
 from radiobject.config import current
 from radiobject.errors import ConfigError, ConflictError, RadiObjectError, UnknownIdError
@@ -109,8 +109,7 @@ class _Run:
             rows = study.obs(name).read(["obs_id", "_path"])
             paths = dict(zip(rows["obs_id"].to_pylist(), rows["_path"].to_pylist(), strict=True))
             found = {i: (entry.path, p) for i, p in paths.items() if FilesBackend.holds(p)}
-            suffixes = {p.rpartition("/")[2].partition(".")[2] for i, p in paths.items() if i not in found}
-            stored = {backend_of_name(f"volume.{suffix}") or "" for suffix in suffixes}
+            stored = storing_backends(paths.values())
             if backend is not None and stored - {backend}:
                 # of volumes of several backends no collection can ever be one
                 raise ConfigError(

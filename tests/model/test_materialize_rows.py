@@ -85,7 +85,7 @@ def test_the_ledger_names_no_folder_of_this_machine(radi: RadiObject, files: Pat
     names[1].symlink_to("/etc/hostname")
     names[2].unlink()
     names[2].mkdir()
-    radi.materialize(errors="collect", progress=False)
+    radi.materialize(errors="collect", executor="serial", progress=False)
     messages = [line["message"] for line in radi.ledger.to_arrow().to_pylist() if line["error"]]
     assert [m for m in messages if str(files) in m] == []
     assert messages[0].startswith("arc/sub-00_T1w.nii: ")
@@ -102,3 +102,17 @@ def test_a_collection_is_not_stored_on_two_backends(radi: RadiObject, files: Pat
     with pytest.raises(ConfigError, match=r"'zarr' for 'T1w': expected 'tiledb', where some"):
         radi.materialize(backend="zarr")
     assert fresh(radi).materialize("T1w").T1w.backend == "tiledb"
+
+
+def test_what_is_stored_later_joins_what_is_stored_already(
+    radi: RadiObject, files: Path, make_nifti: NiftiMaker
+) -> None:
+    pytest.importorskip("tiledb")
+    (files / "arc" / "sub-02_T1w.nii").rename(files / "away")
+    radi.materialize(backend="tiledb", errors="collect")
+    (files / "away").rename(files / "arc" / "sub-02_T1w.nii")
+    (files / "sub-03_T1w.nii").write_bytes(make_nifti(RAMP))
+    radi.append({"T1w": [files / "sub-03_T1w.nii"]}, {"obs_subject_id": ["sub-03"]}, progress=False)
+    assert radi.T1w.backend == "files"
+    assert radi.materialize().T1w.backend == "tiledb"
+    assert problems(fresh(radi)) == []
