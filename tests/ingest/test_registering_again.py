@@ -168,9 +168,11 @@ def test_one_that_is_left_keeps_it_one_of_files(radi: RadiObject, files: Path) -
 
 def _stored_on_two_backends(radi: RadiObject, files: Path) -> None:
     pytest.importorskip("tiledb")
+    before = fresh(radi)
     radi.append({"T1w": [(files / "sub-01_T1w.nii", "sub-01")]}, on_conflict="replace", progress=False)
-    radi.materialize(backend="tiledb")
-    assert (radi.T1w.backend, paths(radi)) == ("files", ["zarr", "tdb"])  # no other can hold both
+    before.materialize(backend="tiledb")
+    now = fresh(radi)
+    assert (now.T1w.backend, paths(now)) == ("files", ["zarr", "tdb"])  # no other can hold both
 
 
 def _emptied(radi: RadiObject, files: Path) -> None:
@@ -182,6 +184,7 @@ def test_another_root_may_be_named_when_nothing_lies_below_the_first(
     radi: RadiObject, files: Path, go: Callable[[RadiObject, Path], None]
 ) -> None:
     go(radi, files)
+    radi = fresh(radi)
     more = {"T1w": [(files / "sub-01_T1w.nii", "sub-01", "more")]}
     radi.append(more, copy=False, source_root=files.parent, progress=False)
     opened = RadiObject(radi.uri, source_root=files.parent)
