@@ -44,7 +44,7 @@ from radiobject.ingest.plan import (
 )
 from radiobject.ingest.registering import in_place
 from radiobject.ingest.resume import fingerprint, finished_rows
-from radiobject.ingest.source_root import SourceRoot, require_below
+from radiobject.ingest.source_root import SourceRoot, require_below, require_same
 from radiobject.ingest.sources import Readable, Source, resolve
 from radiobject.location import Location
 from radiobject.moved import refuse_moved
@@ -126,6 +126,9 @@ def ingest(
     root = None if copy else SourceRoot(location.source_root)
     if root is not None:
         require_below(root, sources)
+        if base is not None and sources:
+            # settle_conflicts has left of the held ones those that update and replace look at
+            require_same(root.location, base, {s.obs_id for s in sources})
     arrays = get_backend(name, location)
     refuse_other_processes(location, executor, persistent=arrays.capabilities.persistent)
     if base is None:
@@ -257,7 +260,7 @@ def _root_of(source_root: str | os.PathLike[str] | None, base: Snapshot | None) 
     )
     if registered:
         raise ConfigError(
-            "source_root=", expected=f"{place.source_root.uri}, which files of the study are below",
+            "source_root=", expected=f"{place.source_root.uri}, which the study was opened with",
             got=given, hint="Open the study with the source_root= that all of its files are below.",
         )  # fmt: skip
     return source_root
