@@ -24,7 +24,7 @@ from radiobject.format.rebase import MATERIALIZE
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction
 from radiobject.model.execution import Execution
-from radiobject.model.storing import Job, StoringVolumes, Unread
+from radiobject.model.storing import TOLD, Job, StoringVolumes, Unread
 from radiobject.model.study import Study
 from radiobject.workers import refuse_other_processes
 from radiobject.writing.finished import FinishedRows, journaled, rows_table
@@ -40,13 +40,7 @@ _AHEAD = 16
 """Volumes whose rows are read together."""
 _RACES = 100
 
-_SAID = tuple(
-    name for name in OBS_SCHEMA.names
-    if name.startswith(("intensity_", "_"))
-    or name in ("source_digest", "n_nonfinite", "nonzero_box", "dtype")
-)  # fmt: skip
-"""Columns that say where and as what a volume is stored, and what only its voxels tell. All others stay."""
-_CHANGED = pa.schema([OBS_SCHEMA.field(name) for name in ("obs_id", *_SAID)])
+_CHANGED = pa.schema([OBS_SCHEMA.field(name) for name in ("obs_id", *TOLD)])
 _WANTED = ("obs_subject_id", "obs_id", "_path", "_hint", "_volume", "affine")
 
 

@@ -116,3 +116,45 @@ def test_what_is_stored_later_joins_what_is_stored_already(
     assert radi.T1w.backend == "files"
     assert radi.materialize().T1w.backend == "tiledb"
     assert problems(fresh(radi)) == []
+
+
+@pytest.mark.only("tensorstore", "tiledb", reason="two engines read Zarr by the same rows")
+def test_a_copy_that_stores_says_what_materialize_does(
+    radi: RadiObject, files: Path, make_nifti: NiftiMaker, engine: str
+) -> None:
+    (files / "arc" / "sub-00_seg.nii").write_bytes(make_nifti((RAMP % 3).astype("u1")))
+    (files / "arc" / "sub-00_whole.nii").write_bytes(make_nifti((RAMP % 3).astype("f4")))
+    more = {n: [files / "arc" / f"sub-00_{n}.nii"] for n in ("seg", "whole")}
+    radi.append(more, copy=False, progress=False)
+    radi.append({"T1w": [((RAMP, np.eye(4)), "sub-00", "stored")]}, progress=False)
+    kind, executor = ("tiledb", "threads") if engine == "tiledb" else ("zarr", "processes")
+    copy = radi.write(files / "copy", backend=kind, executor=executor, workers=2)
+    radi.materialize(backend=kind)
+    assert problems(copy) == []
+    for name in radi.collection_names:
+        here, there = copy.collection(name), radi.collection(name)
+        assert here.backend == there.backend == kind
+        assert here.obs.read().map(str).equals(there.obs.read().map(str))
+        assert here.obs.read()["source_digest"].notna().all()
+        pictures = [r._study.snapshot.table("thumbnails", name).read() for r in (copy, radi)]
+        assert sorted(pictures[0].to_pylist(), key=str) == sorted(pictures[1].to_pylist(), key=str)
+        for v, w in zip(here, there, strict=True):
+            assert (v.dtype, v.stored_dtype) == (w.dtype, w.stored_dtype)
+            np.testing.assert_array_equal(v.to_numpy(), w.to_numpy())
+    index = copy.seg.obs.to_arrow(["_foreground"])["_foreground"]
+    assert index.null_count == 0
+    assert copy.T1w.filter("intensity_mean > 60").obs_ids == ["sub-01_T1w", "sub-02_T1w"]
+
+
+def test_a_volume_that_is_added_to_another_study_is_stored_under_its_new_id(
+    radi: RadiObject, files: Path
+) -> None:
+    radi.add_collection("again", radi.T1w.lazy())
+    assert radi.again.backend == "files"  # the study looks at the same place
+    (files / "apart").mkdir()
+    other = RadiObject.from_niftis(
+        files / "apart" / "study", {"T2w": [(files / "arc" / "sub-00_T1w.nii", "s")]}
+    )
+    other.add_collection("T1w", radi.T1w)
+    assert other.T1w.obs.read()["intensity_mean"].notna().all()
+    assert problems(other) == []
