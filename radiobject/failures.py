@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,8 +14,9 @@ from radiobject.errors import (
     StorageFullError,
     StorageReadOnlyError,
 )
+from radiobject.location import Location
 
-__all__ = ["code_of", "hint_for", "mapped"]
+__all__ = ["code_of", "hint_for", "mapped", "private"]
 
 _KEYS = "in storage_options, in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in the profile"
 _REGION = 'Say which with region= in storage_options, or as S3Config(region="...").'
@@ -64,6 +66,21 @@ def code_of(error: BaseException) -> str:
             return type(found).__name__
         found = found.__cause__ or found.__context__
     return ""
+
+
+def private(text: str, study: Location) -> str:
+    """What an error says, without the folders that a study and its source files lie in: others read it there.
+
+    >>> private("/data/a.nii: got nothing there. Look below /data, not /data2.", Location("/data/study"))
+    'a.nii: got nothing there. Look below the source root, not /data2.'
+    """
+    places = {study.source_root.uri: "the source root", study.uri: "the study"}
+    for uri in sorted(places, key=len, reverse=True):
+        if uri.strip("/"):  # of the whole disk nothing is told
+            place = rf"(?<![\w./-]){re.escape(uri)}"
+            text = re.sub(rf"{place}/(?=[^\s/])", "", text)
+            text = re.sub(rf"{place}(?![\w/-])", places[uri], text)
+    return text
 
 
 @contextmanager

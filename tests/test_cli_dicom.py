@@ -34,7 +34,7 @@ def test_a_folder_is_ingested_with_the_key_of_a_file(
 ) -> None:
     folder = write_series(tmp_path / "in")
     assert run("ingest", tmp_path / "study", "--dicom", folder, "--deid-key", key) == 0
-    assert "1 volumes of 1 subjects" in capsys.readouterr().out
+    assert "1 volume of 1 subject" in capsys.readouterr().out
     assert RadiObject(tmp_path / "study").obs_subject_ids == [pseudonym("MRN-4711", KEY)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Protocol
@@ -26,6 +26,7 @@ __all__ = [
     "backend_of_volume",
     "get_backend",
     "joined_backend",
+    "storing_backends",
 ]
 
 DEFAULT = "zarr"
@@ -98,6 +99,16 @@ def backend_of_volume(collection: str, path: str) -> str:
     ('zarr', 'files')
     """
     return (backend_of_name(path) or collection) if collection == IN_PLACE else collection
+
+
+def storing_backends(paths: Iterable[str]) -> set[str]:
+    """The backends that store volumes at these paths, told by suffix; volumes in place are stored on none.
+
+    >>> sorted(storing_backends(["a/1.ome.zarr", "b/2.ome.zarr", "c/3.tdb", "d/4.files"]))
+    ['tiledb', 'zarr']
+    """
+    suffixes = {path.rpartition("/")[2].partition(".")[2] for path in paths}
+    return {name for s in suffixes if (name := backend_of_name(f"volume.{s}")) and name != IN_PLACE}
 
 
 def backend_of_name(name: str) -> str | None:

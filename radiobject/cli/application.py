@@ -58,7 +58,8 @@ def _common(
     ] = False,
     _debug: Annotated[bool, typer.Option("--debug", help="Show Python tracebacks of errors.")] = False,
 ) -> None:
-    """Radiology studies on Zarr v3 / OME-Zarr: make them from NIfTI files, look at them, check them.
+    """Radiology studies on Zarr v3 / OME-Zarr: make them from NIfTI, DICOM and BIDS, look at them, check
+    them, share them.
 
     To see it work on example data, try
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +18,10 @@ from radiobject.cli.options import (
     open_study,
     storage_options,
 )
-from radiobject.cli.output import console, human, print_json
+from radiobject.cli.output import console, counted, human, print_json
+
+if TYPE_CHECKING:
+    from radiobject import RadiObject
 
 __all__ = ["copy"]
 
@@ -47,11 +51,12 @@ def copy(
 
     Nothing is lost: voxels and headers to the byte, geometry, names of labels,
     every column of every table, the ledger. Only the history stays behind:
-    the copy begins with version 1.
+    the copy begins with version 1. Voxels of ingest --no-copy stay where they
+    lie, unless --backend says how to store them.
 
     \b
         radiobject copy studies/glioma studies/glioma-tiledb --backend tiledb
-        radiobject copy s3://bucket/glioma elderly --filter 'age > 70' --collection T1w
+        radiobject copy s3://box/glioma old --filter 'age > 70' --collection T1w
     """
     check_backend(backend, uri)
     radi = open_study(source, version, for_source(source, uri, source_option, storage_option), source_root)
@@ -69,6 +74,21 @@ def copy(
         storage_options=storage_options(storage_option),
     )
     _show(made, as_json=as_json)
+    if root := _apart(made):
+        said = f"voxels stay in files below {root}: open this copy with --source-root {shlex.quote(root)}"
+        console(stderr=True).print(said, markup=False, soft_wrap=True)
+
+
+def _apart(made: RadiObject) -> str | None:
+    """Where the files of a copy are, when they are not looked for there unless somebody says so."""
+    from radiobject.backends import IN_PLACE
+    from radiobject.location import Location
+
+    if all(made.collection(name).backend != IN_PLACE for name in made.collection_names):
+        return None
+    place = made._study.location
+    found, above = place.source_root.uri, Location(place.uri).parents(1)
+    return None if above and above[0].uri == found else found
 
 
 def _show(made: Any, *, as_json: bool) -> None:
@@ -83,8 +103,8 @@ def _show(made: Any, *, as_json: bool) -> None:
     backends = ", ".join(dict.fromkeys(c["backend"] for c in collections)) or "no volumes"
     out = console()
     out.print(
-        f"{document['uri']}: {volumes} volumes of {document['subjects']} subjects, {human(size)} "
-        f"({backends}), version {document['version']}",
+        f"{document['uri']}: {counted(volumes, 'volumes')} of {counted(document['subjects'], 'subjects')}, "
+        f"{human(size)} ({backends}), version {document['version']}",
         markup=False,
         soft_wrap=True,
     )

@@ -18,7 +18,7 @@ from radiobject.cli.options import (
     Version,
     open_study,
 )
-from radiobject.cli.output import console, human, print_json
+from radiobject.cli.output import console, counted, human, print_json
 
 if TYPE_CHECKING:
     from radiobject import RadiObject, Volume
@@ -54,12 +54,12 @@ def export(
 ) -> None:
     """Write volumes as NIfTI files, plainly or as a BIDS data set or MSD task.
 
-    What came from NIfTI unchanged goes back exactly: stored integers, scaling, both transforms, every
-    header field and extension.
+    What came from NIfTI unchanged goes back exactly: stored integers, scaling,
+    both transforms, every header field and extension.
 
     \b
         radiobject export studies/glioma nifti
-        radiobject export studies/glioma nifti --collection seg --subject sub-01 --subject sub-02
+        radiobject export studies/glioma masks --collection seg --subject sub-01
         radiobject export studies/glioma bids --layout bids
     """
     from radiobject.executor import progress_bar, run
@@ -98,7 +98,8 @@ def export(
         files = [{"obs_id": volume.obs_id, "path": str(path)} for volume, path in plan]
         print_json({"uri": uri, "version": radi.version, "files": files, "bytes": total})
     else:
-        console().print(f"{len(plan)} files, {human(total)}, in {folder}", markup=False, soft_wrap=True)
+        said = f"{counted(len(plan), 'files')}, {human(total)}, in {folder}"
+        console().print(said, markup=False, soft_wrap=True)
 
 
 def _plan(radi: RadiObject, folder: Path) -> Iterator[tuple[Volume, Path]]:

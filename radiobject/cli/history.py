@@ -42,7 +42,8 @@ def history(uri: Uri, as_json: AsJson = False, storage_option: StorageOptions = 
 def pin(uri: Uri, version: Version = None, storage_option: StorageOptions = None) -> None:
     """Print a version's pin: one text with place, number and hash, for papers and logs.
 
-    A pin is a URI: every command takes it, and refuses another commit under that number.
+    A pin is a URI: every command takes it, and refuses another commit under
+    that number.
 
     \b
         radiobject pin studies/glioma

@@ -16,7 +16,7 @@ from radiobject.cli.options import (
     for_source,
     storage_options,
 )
-from radiobject.cli.output import console, print_json, table
+from radiobject.cli.output import console, counted, print_json, table
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -50,9 +50,10 @@ def import_upstream(
 ) -> None:
     """Import a study that the TileDB-based radiobject wrote (PyPI 0.1.1, or its later source).
 
-    Each volume goes to the row whose id its array holds, never by position: ids that its package mixes up
-    come out right. A report says what was repaired and what is lost there; it stays in the ledger of the
-    new study. SRC is only read, and may have been moved since it was written.
+    Each volume goes to the row whose id its array holds, never by position: ids
+    that its package mixes up come out right. A report says what was repaired and
+    what is lost there; it stays in the ledger of the new study. SRC is only
+    read, and may have been moved since it was written.
 
     \b
         radiobject import-upstream old/glioma studies/glioma
@@ -87,8 +88,8 @@ def _show(radi: Any, *, as_json: bool) -> None:
     out = console()
     volumes = sum(c["volumes"] for c in document["collections"])
     out.print(
-        f"{document['uri']}: {volumes} volumes of {document['subjects']} subjects imported, "
-        f"version {document['version']}",
+        f"{document['uri']}: {counted(volumes, 'volumes')} of "
+        f"{counted(document['subjects'], 'subjects')} imported, version {document['version']}",
         markup=False,
         soft_wrap=True,
     )

@@ -18,7 +18,7 @@ from radiobject.cli.options import (
     open_study,
     storage_options,
 )
-from radiobject.cli.output import console, print_json
+from radiobject.cli.output import console, counted, print_json
 from radiobject.cli.planning import planned, show_plan
 
 if TYPE_CHECKING:
@@ -85,7 +85,13 @@ class Preset(Enum):
 
 
 def ingest(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="Path or URL of the study to create.")],
+    uri: Annotated[
+        str,
+        typer.Argument(
+            metavar="URI",
+            help="Path or URL of the study: made if it is not there; FOLDER also adds to one that is.",
+        ),
+    ],
     source: Annotated[
         str | None,
         typer.Argument(
@@ -197,13 +203,14 @@ def ingest(
 ) -> None:
     """Make a study of a folder, or add to it, in one commit: BIDS, MSD, nnU-Net, DICOM, NIfTI.
 
-    NIfTI loses nothing; DICOM is private by default. Subjects come from names of files (sub-01_T1w.nii.gz
-    is of sub-01); those of DICOM are pseudonyms of PatientID. See first what will happen: --dry-run.
+    NIfTI loses nothing. Of DICOM, names and dates of patients are left out or
+    replaced. Subjects come from file names: sub-01_T1w.nii.gz is of sub-01;
+    those of DICOM are pseudonyms of PatientID. --dry-run shows it first.
 
     \b
         radiobject ingest studies/cohort /data/bids --dry-run --plan plan.csv
         radiobject ingest studies/cohort /data/bids --plan plan.csv --workers 8
-        radiobject ingest studies/clinic --dicom /data/export --deid-key ~/study.key
+        radiobject ingest studies/clinic --dicom /data/pacs --deid-key my.key
         radiobject ingest archive/study archive/bids --no-copy
         radiobject ingest studies/glioma --images T1w='nifti/*_T1w.nii.gz' \\
             --images seg=masks --obs-meta subjects.csv
@@ -324,7 +331,7 @@ def _show(radi: Any, *, as_json: bool) -> None:
     out = console()
     volumes = sum(c["volumes"] for c in document["collections"])
     out.print(
-        f"{document['uri']}: {volumes} volumes of {document['subjects']} subjects, "
+        f"{document['uri']}: {counted(volumes, 'volumes')} of {counted(document['subjects'], 'subjects')}, "
         f"version {document['version']}",
         markup=False,
         soft_wrap=True,

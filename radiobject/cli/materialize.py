@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from radiobject.cli.options import AsJson, SourceRoot, StorageOptions, Uri, open_study
-from radiobject.cli.output import console, print_json
+from radiobject.cli.output import console, counted, print_json
 
 if TYPE_CHECKING:
     from radiobject import RadiObject
@@ -55,14 +55,15 @@ def materialize(
 ) -> None:
     """Store the voxels of volumes that were registered where they lie (ingest --no-copy).
 
-    Ids, tables and what reads return stay; statistics and thumbnails are filled in.
-    Others may go on reading and writing. A run that was stopped with Ctrl-C, or killed,
-    loses nothing that was committed: the same command goes on from there.
+    Ids, tables and what reads return stay; statistics and thumbnails are
+    filled in. Others may go on reading and writing. A run that was stopped with
+    Ctrl-C, or killed, loses nothing that was committed: the same command goes
+    on from there.
 
     \b
         radiobject materialize /archive/study
         radiobject materialize /archive/study --collection CT --workers 8
-        radiobject materialize studies/clinic --source-root /archive --errors collect
+        radiobject materialize clinic --source-root /archive --errors collect
     """
     radi = open_study(uri, None, storage_option, source_root)
     before, ledger = radi.version, len(radi.ledger)
@@ -87,7 +88,7 @@ def materialize(
             }
         )
         return
-    said = f"{done:,} volumes stored, version {before} to {radi.version}"
+    said = f"{counted(done, 'volumes')} stored, version {before} to {radi.version}"
     if radi.version == before:
         said = f"nothing {'could be done' if failed else 'to do'}, version {before} stays"
     console().print(f"{radi.uri}: {said}", markup=False, soft_wrap=True)

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
-__all__ = ["console", "human", "print_json", "printable", "table"]
+__all__ = ["console", "counted", "human", "print_json", "printable", "table"]
 
 _PIPED_WIDTH = 120
 """Columns where there is no terminal: rich would take 80 and fold every table."""
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """What a terminal obeys instead of showing it: control characters, line ends, marks that turn text around."""
+
+_SEVERAL = re.compile(r"^(\w+ )?(\w+)s\b")
+"""Several things, of which the first or second word says which."""
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -33,6 +36,16 @@ def printable(text: str, keep: str = "") -> str:
         return found[0] if found[0] in keep else f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
     return _CONTROLS.sub(spelled, text)
+
+
+def counted(n: int, what: str) -> str:
+    """A count and what is counted, which is given as several.
+
+    >>> counted(1, "table parts"), counted(1200, "volumes")
+    ('1 table part', '1,200 volumes')
+    """
+    said = _SEVERAL.sub(r"\1\2", what) if n == 1 else what
+    return f"{n:,} {said}"
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -61,12 +61,12 @@ def purge(
 ) -> None:
     """Erase subjects from all versions, and prove that nothing in the study names them any more.
 
-    Older versions expire. This cannot be undone. It does not reach copies, backups,
-    nor what a bucket with versioning keeps.
+    Older versions expire. This cannot be undone. It does not reach copies,
+    backups, nor what a bucket with versioning keeps.
 
     \b
-        radiobject purge glioma --subject sub-07 --reason "withdrew consent"
-        radiobject purge glioma --subject sub-07 --reason "withdrew consent" --yes
+        radiobject purge glioma --subject sub-07 --reason "consent ended"
+        radiobject purge glioma --subject sub-07 --reason "consent ended" --yes
     """
     radi = open_study(uri, None, storage_option)
     done = radi.purge(subject, reason, tags=tags, force=force, dry_run=not yes)

@@ -14,7 +14,7 @@ from radiobject.cli.options import (
     Version,
     open_study,
 )
-from radiobject.cli.output import console, human, print_json, printable, table
+from radiobject.cli.output import console, counted, human, print_json, printable, table
 
 __all__ = ["report"]
 
@@ -38,7 +38,8 @@ def report(
 ) -> None:
     """Look at a study through its tables: what is broken, what is unlike the rest, how it all looks.
 
-    Writes one HTML page that loads nothing. No voxels are read. What is found does not change the exit code.
+    Writes one HTML page that loads nothing. No voxels are read. What is found
+    does not change the exit code.
 
     \b
         radiobject report studies/glioma -o glioma.html
@@ -69,7 +70,7 @@ def report(
 def _show(uri: str, version: int, made: Any, findings: list[dict[str, Any]]) -> None:
     out = console()
     verdict = made.verdict if findings else "nothing stands out"
-    volumes = f"{made.facts.n_volumes:,} volumes"
+    volumes = counted(made.facts.n_volumes, "volumes")
     out.print(f"{printable(uri)} version {version}, {volumes}: {verdict}", markup=False, soft_wrap=True)
     if not findings:
         return

@@ -15,7 +15,7 @@ from radiobject.cli.options import (
     Version,
     open_study,
 )
-from radiobject.cli.output import console, print_json
+from radiobject.cli.output import console, counted, print_json
 
 __all__ = ["validate"]
 
@@ -68,12 +68,12 @@ def validate(
         )
     else:
         out = console()
-        looked = ", ".join(f"{n:,} {what}" for what, n in report.checked.items())
-        verdict = "ok" if report.ok else f"{len(report.problems)} problems"
+        looked = ", ".join(counted(n, what) for what, n in report.checked.items())
+        verdict = "ok" if report.ok else counted(len(report.problems), "problems")
         out.print(f"{report.uri} version {report.version}: {verdict}", markup=False, soft_wrap=True)
         out.print(f"  checked ({report.level}): {looked}", markup=False, soft_wrap=True)
         if report.litter:
-            out.print(f"  {report.litter:,} objects belong to no kept version", markup=False)
+            out.print(f"  in no kept version: {counted(report.litter, 'objects')}", markup=False)
         for problem in report.problems:
             out.print(f"  {problem}", markup=False, soft_wrap=True)
     if not report.ok:

@@ -41,7 +41,8 @@ def view(
 ) -> None:
     """Show a subject in the browser, by Neuroglancer: every collection a layer, in world space.
 
-    Runs until Ctrl-C. The address works on this machine only; its last part is a secret.
+    Runs until Ctrl-C. The address works on this machine only; its last part is
+    a secret.
 
     \b
         radiobject view studies/glioma --subject sub-01

@@ -347,5 +347,6 @@ class Catalog:
             got="a study whose creation was never committed" if begun else "none",
             hint="Run the same call again; ingests and queries take resume=True to keep finished volumes."
             if begun
-            else "Create one with RadiObject.from_niftis(uri, ...), or check the path.",
+            else "Check the path, or create one: RadiObject.from_niftis(uri, ...), in a shell "
+            "radiobject ingest URI FOLDER.",
         )

@@ -56,7 +56,8 @@ def create_study(storage: Storage, *, single_writer: bool = False) -> None:
                 storage.location.uri,
                 expected="a free place",
                 got="a study",
-                hint="Open it with RadiObject(uri) and append, or choose another URI.",
+                hint="Open it with RadiObject(uri) and append (in a shell: radiobject ingest URI FOLDER), or "
+                "choose another URI.",
             )
         return
     if not storage.is_empty():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from radiobject.backends import IN_PLACE, backend_of_name, get_backend
+from radiobject.backends import IN_PLACE, backend_of_name, get_backend, storing_backends
 from radiobject.backends.files import FilesBackend
 from radiobject.config import WriteConfig, current
 from radiobject.errors import ConfigError, MetadataError
@@ -44,7 +44,7 @@ from radiobject.ingest.plan import (
 )
 from radiobject.ingest.registering import in_place
 from radiobject.ingest.resume import fingerprint, finished_rows
-from radiobject.ingest.source_root import SourceRoot, require_below
+from radiobject.ingest.source_root import SourceRoot, require_below, require_same
 from radiobject.ingest.sources import Readable, Source, resolve
 from radiobject.location import Location
 from radiobject.moved import refuse_moved
@@ -118,7 +118,8 @@ def ingest(
     subjects = subject_rows(given, sources, base)
     kinds, label_names = kinds_of(images, labels, base, sources, lambda item: is_labels(item, location))
     _check_obs(obs or {}, sources, images, first=base is None)
-    name = backend_name(backend, location, base, copy=copy, deidentify=deidentify)
+    beside = _stored_beside(base, images) if backend is None and copy else None
+    name = backend_name(backend or beside, location, base, copy=copy, deidentify=deidentify)
     settings = Settings(
         kinds, label_names, axis4, oriented(write or current().write, reorient), name, deidentify,
         None if copy else location.source_root.uri,
@@ -126,6 +127,9 @@ def ingest(
     root = None if copy else SourceRoot(location.source_root)
     if root is not None:
         require_below(root, sources)
+        if base is not None and sources:
+            # settle_conflicts has left of the held ones those that update and replace look at
+            require_same(root.location, base, {s.obs_id for s in sources})
     arrays = get_backend(name, location)
     refuse_other_processes(location, executor, persistent=arrays.capabilities.persistent)
     if base is None:
@@ -257,10 +261,23 @@ def _root_of(source_root: str | os.PathLike[str] | None, base: Snapshot | None) 
     )
     if registered:
         raise ConfigError(
-            "source_root=", expected=f"{place.source_root.uri}, which files of the study are below",
+            "source_root=", expected=f"{place.source_root.uri}, which the study was opened with",
             got=given, hint="Open the study with the source_root= that all of its files are below.",
         )  # fmt: skip
     return source_root
+
+
+def _stored_beside(base: Snapshot | None, collections: Iterable[str]) -> str | None:
+    """The backend of what is stored in collections that have registered volumes too; None if there is no one.
+
+    Their entry does not say it, and volumes of two backends would never make a collection of one.
+    """
+    held: set[str] = set()
+    for name in collections:
+        entry = None if base is None else base.commit.collection(name)
+        if base is not None and entry is not None and entry.backend == IN_PLACE:
+            held |= storing_backends(base.table("obs", name).column("_path").to_pylist())
+    return held.pop() if len(held) == 1 else None
 
 
 def _path_of(base: Snapshot | None, collection: str) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "foreign",
     "local_reader",
     "local_start",
+    "missing_half",
     "pair_names",
 ]
 
@@ -83,7 +84,12 @@ def fetch_first(read: Reader, name: str, candidates: tuple[str, ...]) -> tuple[s
         except SourceNotFoundError:
             if candidate == name:
                 raise
-    raise SourceNotFoundError(
+    raise missing_half(name, candidates)
+
+
+def missing_half(name: str, candidates: tuple[str, ...]) -> SourceNotFoundError:
+    """The error for a file of a pair without the other, which would be one of the candidates."""
+    return SourceNotFoundError(
         name,
         expected=f"its other half beside it, {' or '.join(os.path.basename(c) for c in candidates)}",
         got="nothing there",

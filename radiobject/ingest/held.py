@@ -63,7 +63,8 @@ def refuse_names_in_place(*, deidentify: bool, copy: bool) -> None:
         raise ConfigError(
             "copy=False", expected="deidentify=False", got="deidentify=True (the default)",
             hint="Names stand in the headers of files, which stay as they are, and in their paths, which the "
-            "study keeps. Pass deidentify=False where it may know them, else leave copy= out.",
+            "study keeps. Pass deidentify=False (in a shell --no-deidentify) where it may know them, else "
+            "leave copy= (--no-copy) out.",
         )  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def settle_conflicts(
                 f"obs_id {source.obs_id!r} ({source.name})",
                 expected="an id that the study does not hold",
                 got=f"one in collection {known.collection!r}",
-                hint='Pass on_conflict="skip", "update" or "replace".',
+                hint='Pass on_conflict="skip", "update" or "replace" (in a shell --on-conflict skip).',
             )
     return [s for s in sources if on_conflict != "skip" or s.obs_id not in held]
 

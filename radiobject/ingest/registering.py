@@ -17,7 +17,7 @@ from radiobject.config import OrientationConfig
 from radiobject.errors import SourceError, SourceNotFoundError, SourceUnsupportedError
 from radiobject.format.layout import to_disk, to_python
 from radiobject.format.meta import Kind, Label, VolumeMeta
-from radiobject.ingest.files import PEEK_BYTES, pair_names
+from radiobject.ingest.files import PEEK_BYTES, missing_half, pair_names
 from radiobject.ingest.gzipped import gunzip_start, is_gzip
 from radiobject.ingest.nifti import NiftiGeometry, header_labels, peek_nifti, read_nifti
 from radiobject.ingest.source_root import SourceRoot
@@ -221,10 +221,9 @@ def _found(
             return _seen(candidate, relative(candidate), store)
         except FileNotFoundError:
             continue
-    raise SourceNotFoundError(
-        name, expected="a NIfTI file, or both files of a pair", got="nothing there",
-        hint="A NIfTI pair needs both files." if len(candidates) > 1 or name not in candidates else None,
-    )  # fmt: skip
+    if name not in candidates:
+        raise missing_half(name, candidates)
+    raise SourceNotFoundError(name, expected="a NIfTI file", got="nothing at this path")
 
 
 def _seen(name: str, relative: str, store: Storage | None) -> _Seen:

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from radiobject.backends import IN_PLACE
+from radiobject.backends.files import FilesBackend
+from radiobject.backends.files.manifest import parse_hint
 from radiobject.errors import ConfigError
+from radiobject.format.catalog import Snapshot
+from radiobject.format.tables import Table
 from radiobject.ingest.sources import Readable, Source, is_url, path_of
 from radiobject.location import Location
+from radiobject.storage import Storage
 
-__all__ = ["SourceRoot", "require_below"]
+__all__ = ["SourceRoot", "require_below", "require_same"]
 
 _CONTAINERS = frozenset({"abfs", "abfss", "wasb", "wasbs"})
 """Schemes of Azure, which have the name of a container where others have that of a user."""
+
+_LOOKED_AT = 32
+"""Volumes of a collection whose files are looked for before none is taken to be there."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,50 @@ def require_below(root: SourceRoot, sources: Sequence[Source]) -> None:
             folders |= {name if _is_odd(name) else os.path.dirname(name): None for name in paths}
     for folder in folders:
         root.relative(folder)
+
+
+def require_same(root: Location, base: Snapshot, renewed: Container[str]) -> None:
+    """Refuse (`ConfigError`) a root that no file registered before lies below: none would open them all.
+
+    One file that is there will do, so that of most studies one is looked for. Volumes that this very call
+    registers anew (`renewed`, by obs_id) may lie elsewhere: after a move that is how a study learns it.
+    """
+    missed = ""
+    for entry in base.commit.collections:
+        if entry.backend != IN_PLACE:
+            continue
+        table = base.table("obs", entry.name)
+        registered = pc.ends_with(table.read(["_path"])["_path"], FilesBackend.suffix)
+        held = pc.indices_nonzero(registered).to_numpy()
+        spread = held[np.unique(np.linspace(0, len(held) - 1, min(len(held), _LOOKED_AT)).astype(np.int64))]
+        if _holds_one(root, table, spread[:1]):
+            return
+        ids = table.rows(held, ["obs_id"])["obs_id"].to_pylist()
+        left = next((obs_id for obs_id in ids if obs_id not in renewed), None)
+        if left is not None and _holds_one(root, table, spread[1:]):
+            return
+        if left is not None and not missed:
+            missed = f"no file of {entry.name!r} there, such as that of {left!r}"
+    if missed:
+        raise ConfigError(
+            f"source_root {root.uri}", expected="the place that registered files of the study are below",
+            got=missed, hint="Open the study with the source_root= that they are below (in a shell "
+            '--source-root). If they have moved, register all of them in one call by on_conflict="update"; '
+            "volumes whose files are gone for good can be deleted.",
+        )  # fmt: skip
+
+
+def _holds_one(root: Location, table: Table, positions: npt.NDArray[Any]) -> bool:
+    """Whether a file of one of those registered volumes is below the root, whatever it has become."""
+    for hint in table.rows(positions, ["_hint"])["_hint"].to_pylist():
+        path = parse_hint(hint).source.members[0].path
+        if root.is_local:
+            found = os.path.lexists(os.path.join(root.path, path))  # git-annex leaves links of what it drops
+        else:
+            found = Storage(root).size(path) is not None
+        if found:
+            return True
+    return False
 
 
 def _is_odd(path: str) -> bool:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from radiobject.backends import IN_PLACE, backend_for, backend_of_volume, get_backend
 from radiobject.backends.base import Backend
+from radiobject.config import current
 from radiobject.errors import ConfigError, DuplicateIdError, MetadataError, RadiObjectError
 from radiobject.executor import Executor, Progress, progress_bar, run
 from radiobject.format.catalog import Snapshot
@@ -25,7 +26,7 @@ from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.exclusive import collection_groups
 from radiobject.format.layout import collection_path, index_key, volume_path
 from radiobject.format.rows import column_as, select_rows
-from radiobject.format.schema import LEDGER_SCHEMA, OBJECT, OBJECTS, SUBJECT_SCHEMA
+from radiobject.format.schema import LEDGER_SCHEMA, OBJECT, OBJECTS, SUBJECT_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.tables import unify
 from radiobject.format.transaction import Transaction, create_study
 from radiobject.location import Location
@@ -128,7 +129,7 @@ def copied_collections(
     `home` is the id of the study where they go, if it has one: its own volumes keep their parents there.
     """
     targets = _targets(chosen, storage.location, backend, executor)
-    moved: list[pa.Table] = []
+    moved: list[tuple[pa.Table, pa.Table]] = []
     places: dict[str, str] = {}
     begun: list[tuple[Backend, str]] = []
     total, done = sum(len(c.rows()) for c in chosen), 0
@@ -140,7 +141,9 @@ def copied_collections(
                 table = part.study.obs(part.collection)
                 rows = table.rows(part.rows().tolist(), table.schema.names)
                 copied: list[dict[str, Any]] = [{} for _ in range(rows.num_rows)]
-                copy = functools.partial(copy_volume, part.study, part.collection, storage, target)
+                copy = functools.partial(
+                    copy_volume, part.study, part.collection, storage, target, current().write
+                )
                 jobs = _jobs(part, rows, target, path, begun)
                 with closing(run(copy, jobs, executor=executor, workers=workers)) as results:
                     for position, result in results:
@@ -150,13 +153,13 @@ def copied_collections(
                         done += 1
                         tell(done, total)
                 places |= zip(rows["_path"].to_pylist(), (c["_path"] for c in copied), strict=True)
-                moved.append(_moved(rows, copied))
+                moved.append((_moved(rows, copied), _pictures(rows, copied)))
     except Exception:
         _remove(storage, begun)
         raise
     edits = {}
-    for part, target, rows in zip(chosen, targets, moved, strict=True):
-        added = {"obs": _reparented(part, rows, places, home), **_beside(part, rows["obs_id"])}
+    for part, target, (rows, pictures) in zip(chosen, targets, moved, strict=True):
+        added = {"obs": _reparented(part, rows, places, home), **_beside(part, rows["obs_id"], pictures)}
         edits[part.name] = CollectionEdit(
             kind=part.study.entry(part.collection).kind,
             backend=target.name,
@@ -170,7 +173,9 @@ def _jobs(
     part: Chosen, rows: pa.Table, target: Backend, path: str, begun: list[tuple[Backend, str]]
 ) -> Iterator[dict[str, Any]]:
     """What a worker must know of each volume, with its new place, which is noted in `begun`."""
-    wanted = ("obs_id", "_path", "_hint", "_volume", "_objects", "_foreground")
+    wanted = (
+        "obs_subject_id", "obs_id", "_path", "_hint", "_volume", "_objects", "_foreground", "affine",
+    )  # fmt: skip
     for job in rows.select([c for c in wanted if c in rows.schema.names]).to_pylist():
         obs_id = part.ids.get(job["obs_id"], job["obs_id"])
         suffix = target.suffix
@@ -179,7 +184,7 @@ def _jobs(
             suffix = get_backend(backend_of_volume(IN_PLACE, job["_path"]), part.study.location).suffix
         new = volume_path(path, obs_id, secrets.token_hex(8), suffix)
         begun.append((target, new))
-        yield {**job, "new": new}
+        yield {**job, "new": new, "new_id": obs_id}
 
 
 def _remove(storage: Storage, volumes: Sequence[tuple[Backend, str]]) -> None:
@@ -248,14 +253,23 @@ def _refuse_twice(chosen: Sequence[Chosen]) -> None:
 
 
 def _moved(rows: pa.Table, copied: Sequence[dict[str, Any]]) -> pa.Table:
-    changed = {"_path": pa.string(), "_hint": pa.string(), "_objects": OBJECTS, "_foreground": OBJECT}
-    for name, kind in changed.items():
+    """The rows with what is said of the copies; of one that was read in files that is more than its place."""
+    for name in dict.fromkeys(name for c in copied for name in c if name != "_jpeg"):
         at = rows.schema.get_field_index(name)
         if at < 0:
             continue  # of volumes from before there were foreground indexes
-        values = pa.array([c[name] for c in copied], kind)
-        rows = rows.set_column(at, rows.schema.field(name).with_type(kind), values)
+        kind = {"_objects": OBJECTS, "_foreground": OBJECT}.get(name, rows.schema.field(name).type)
+        held = rows[name].to_pylist() if any(name not in c for c in copied) else []
+        values = [c[name] if name in c else held[n] for n, c in enumerate(copied)]
+        rows = rows.set_column(at, rows.schema.field(name).with_type(kind), pa.array(values, kind))
     return rows
+
+
+def _pictures(rows: pa.Table, copied: Sequence[dict[str, Any]]) -> pa.Table:
+    """Thumbnails of those copies whose voxels nobody had read before."""
+    ids = rows.select(["obs_subject_id", "obs_id"]).to_pylist()
+    found = [{**i, "jpeg": c["_jpeg"]} for i, c in zip(ids, copied, strict=True) if c.get("_jpeg")]
+    return pa.Table.from_pylist(found, schema=THUMBNAIL_SCHEMA)
 
 
 def _reparented(part: Chosen, rows: pa.Table, places: Mapping[str, str], home: str | None) -> pa.Table:
@@ -283,14 +297,18 @@ def _renamed(rows: pa.Table, ids: Mapping[str, str]) -> pa.Table:
     return rows.set_column(at, rows.schema.field(at), new)
 
 
-def _beside(part: Chosen, obs_ids: pa.ChunkedArray) -> dict[str, pa.Table]:
-    """Rows of the tables beside the volume table."""
+def _beside(part: Chosen, obs_ids: pa.ChunkedArray, pictures: pa.Table) -> dict[str, pa.Table]:
+    """Rows of the tables beside the volume table, with these thumbnails."""
     entry = part.study.entry(part.collection)
     found = {}
     for name in entry.tables:
         if name != "obs":
             table = part.study.snapshot.table(name, part.collection).read()
             found[name] = table.filter(pc.is_in(table["obs_id"], value_set=obs_ids.combine_chunks()))
+    if pictures.num_rows:
+        held = found.get("thumbnails", pictures.slice(0, 0))
+        others = pc.invert(pc.is_in(held["obs_id"], value_set=pictures["obs_id"].combine_chunks()))
+        found["thumbnails"] = pa.concat_tables([held.filter(others), pictures])
     return found
 
 

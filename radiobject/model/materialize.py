@@ -11,11 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.backends import IN_PLACE, backend_of_name, get_backend
+from radiobject.backends import IN_PLACE, get_backend, storing_backends
 from radiobject.backends.files import FilesBackend
 from radiobject.config import current
 from radiobject.errors import ConfigError, ConflictError, RadiObjectError, UnknownIdError
 from radiobject.executor import announce, progress_bar, run
+from radiobject.failures import private
 from radiobject.format.catalog import Catalog, Snapshot
 from radiobject.format.changes import CollectionEdit, Edit
 from radiobject.format.journal import running
@@ -23,7 +24,7 @@ from radiobject.format.rebase import MATERIALIZE
 from radiobject.format.schema import LEDGER_SCHEMA, OBS_SCHEMA, THUMBNAIL_SCHEMA
 from radiobject.format.transaction import Transaction
 from radiobject.model.execution import Execution
-from radiobject.model.storing import Job, StoringVolumes, Unread
+from radiobject.model.storing import TOLD, Job, StoringVolumes, Unread
 from radiobject.model.study import Study
 from radiobject.workers import refuse_other_processes
 from radiobject.writing.finished import FinishedRows, journaled, rows_table
@@ -39,12 +40,7 @@ _AHEAD = 16
 """Volumes whose rows are read together."""
 _RACES = 100
 
-_SAID = tuple(
-    name for name in OBS_SCHEMA.names
-    if name.startswith(("intensity_", "_")) or name in ("source_digest", "n_nonfinite", "nonzero_box")
-)  # fmt: skip
-"""Columns that say where a volume is stored, and what only its voxels tell. All others stay as they are."""
-_CHANGED = pa.schema([OBS_SCHEMA.field(name) for name in ("obs_id", *_SAID)])
+_CHANGED = pa.schema([OBS_SCHEMA.field(name) for name in ("obs_id", *TOLD)])
 _WANTED = ("obs_subject_id", "obs_id", "_path", "_hint", "_volume", "affine")
 
 
@@ -107,9 +103,15 @@ class _Run:
             rows = study.obs(name).read(["obs_id", "_path"])
             paths = dict(zip(rows["obs_id"].to_pylist(), rows["_path"].to_pylist(), strict=True))
             found = {i: (entry.path, p) for i, p in paths.items() if FilesBackend.holds(p)}
-            suffixes = {p.rpartition("/")[2].partition(".")[2] for i, p in paths.items() if i not in found}
-            stored = backend_of_name(f"volume.{suffixes.pop()}") if len(suffixes) == 1 else None
-            chosen = backend or stored or study.backend_beside(IN_PLACE)
+            stored = storing_backends(paths.values())
+            if backend is not None and stored - {backend}:
+                # of volumes of several backends no collection can ever be one
+                raise ConfigError(
+                    f"backend={backend!r} for {name!r}", got=repr(backend),
+                    expected=f"{' and '.join(map(repr, sorted(stored)))}, where some of its volumes are",
+                    hint="Leave backend= out; radi.write(uri, backend=...) moves a study to another.",
+                )  # fmt: skip
+            chosen = backend or (stored.pop() if len(stored) == 1 else "") or study.backend_beside(IN_PLACE)
             arrays = get_backend(chosen, study.location)
             refuse_other_processes(study.location, how.executor, persistent=arrays.capabilities.persistent)
             targets[entry.path] = Target(self.storage, arrays, {entry.path: entry.path}, {}, write)
@@ -232,8 +234,7 @@ class _Run:
                 "collection": name or job.folder.rpartition("/")[2],
                 "outcome": "failed",
                 "error": type(error).__name__,
-                # names of folders of this machine are nobody else's business
-                "message": str(error).replace(f"{self.storage.location.source_root.uri}/", ""),
+                "message": private(str(error), self.storage.location),
             }
         )
 

@@ -237,8 +237,11 @@ class RadiObject(CreatedStudy, StudyHistory):
         """Copy this study or view to another place, losing nothing, and open it there.
 
         Within one backend the stored objects are copied byte for byte, each checked against its checksum;
-        between backends (`backend=`) stored values, headers, attributes and every column are. `ctx` is that
-        of `RadiObject`, for the copy.
+        between backends (`backend=`) stored values, headers, attributes and every column are. Volumes that
+        lie in files (`copy=False`) stay there, and the copy that is returned finds them; whoever opens it
+        elsewhere than beside this study says with `source_root=` where they are. With `backend=` they are
+        stored, and what only voxels tell is filled in, as by `materialize`. `ctx` is that of `RadiObject`,
+        for the copy.
         """
         sources = [self.collection(name).backend for name in self.collection_names]
         context = context_for_new(ctx, uri, backend, storage_options, sources)

@@ -1,4 +1,4 @@
-"""Storing: one volume that lies in source files read there and stored, with its new row."""
+"""Storing: one volume that lies in source files read there and stored, with what its row says then."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ from radiobject.backends.files.volume import FilesHandle
 from radiobject.errors import RadiObjectError
 from radiobject.format.layout import to_python
 from radiobject.format.meta import require_dims, row_meta
+from radiobject.format.schema import OBS_SCHEMA
 from radiobject.geometry.affine import Affine
 from radiobject.storage import Storage
 from radiobject.writing.in_place import digest_with
 from radiobject.writing.loaded import Loaded, from_voxels
 from radiobject.writing.volume import Naming, Target, write_volume
 
-__all__ = ["Job", "StoringVolumes", "Unread"]
+__all__ = ["TOLD", "Job", "StoringVolumes", "Unread", "read_registered"]
+
+TOLD = tuple(
+    name for name in OBS_SCHEMA.names
+    if name.startswith(("intensity_", "_"))
+    or name in ("source_digest", "n_nonfinite", "nonzero_box", "dtype")
+)  # fmt: skip
+"""Columns that say where and as what a volume is stored, and what only its voxels tell. All others stay."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class StoringVolumes:
     def __call__(self, job: Job) -> dict[str, Any] | Unread:
         begun = time.monotonic()
         try:
-            loaded = _loaded(self.storage, job)
+            loaded = read_registered(self.storage, job)
         except RadiObjectError as error:
             return Unread(error)
         naming = Naming(job.folder, job.obs_subject_id, job.obs_id)
@@ -68,8 +76,11 @@ class StoringVolumes:
         return {**row, "_fingerprint": job.path, "_seconds": time.monotonic() - begun}
 
 
-def _loaded(storage: Storage, job: Job) -> Loaded:
-    """The voxels as ingest would have decoded them, with what the study says of them already."""
+def read_registered(storage: Storage, job: Job) -> Loaded:
+    """The voxels as ingest would have decoded them, with what the study says of them already.
+
+    Raises from the `IntegrityError` branch, or `StorageError`, when its files are others, gone or damaged.
+    """
     meta = replace(row_meta(job.meta), affine=Affine(np.reshape(job.affine, (4, 4))))
     files = SourceFiles(storage.location.source_root)
     description = parse_hint(job.hint)

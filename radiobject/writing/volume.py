@@ -69,13 +69,15 @@ class Target:
     write: WriteConfig
 
 
-def write_volume(loaded: Loaded, source: Named, target: Target) -> dict[str, Any]:
+def write_volume(
+    loaded: Loaded, source: Named, target: Target, *, path: str | None = None
+) -> dict[str, Any]:  # fmt: skip
     """Write voxels, metadata and header of one volume, and return its row with the thumbnail as `_jpeg`.
 
-    The volume goes to a random path of its own, so that no two writers or tries share one. When anything
-    fails, nothing openable is left.
+    The volume goes to `path`, left out: to a random one of its own, so that no two writers or tries share
+    one. When anything fails, nothing openable is left.
     """
-    path = volume_path(
+    path = path or volume_path(
         target.paths[source.collection], source.obs_id, secrets.token_hex(8), target.backend.suffix
     )
     ensure_group(target.storage, path.rpartition("/")[0])

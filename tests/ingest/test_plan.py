@@ -37,7 +37,7 @@ def test_a_plan_shows_each_future_volume(folder: Path) -> None:
     (folder / "readme.txt").write_text("no image")
     plan = scan(folder)
     assert repr(plan).splitlines() == [
-        "Plan of 5 volumes (nifti): 3 T1w, 2 seg (label)", "  1 files left out: not NIfTI",
+        "Plan of 5 volumes (nifti): 3 T1w, 2 seg (label)", "  1 file left out: not NIfTI",
     ]  # fmt: skip
     row = plan.table.loc["sub-01_T1w.nii"]
     assert [row[c] for c in ("verdict", "collection", "obs_subject_id", "obs_id", "shape", "dtype")] == [

@@ -62,9 +62,11 @@ def read_frames(files: SourceFiles, source: Frames, box: Box) -> Array:
         (*source.place(first + sum(i * step for i, step in zip(index, steps, strict=True))), index)
         for index in np.ndindex(*(b - a for a, b in zip(start[:lead], stop[:lead], strict=True)))
     ]
+    due = list(source.beside)  # nothing is read of them now, but what they say is what the voxels mean
     if not files.is_local or box.size * source.dtype.itemsize > _LARGE:
         # no room is made for voxels that a document says are there, before a file is seen to hold them
-        files.require([source.members[n] for n in dict.fromkeys(member for member, *_ in places)])
+        due += [source.members[n] for n in dict.fromkeys(member for member, *_ in places)]
+    files.require(due)
     found = np.empty(box.shape, source.dtype)
     target = found.transpose(order)
     frames = [(member, offset, target[index]) for member, offset, index in places]

@@ -223,6 +223,12 @@ class Frames:
         return sum(run.count for run in self.places)
 
     @cached_property
+    def beside(self) -> tuple[Member, ...]:
+        """Members in which no voxel lies, such as the header of a pair."""
+        used = {run.member for run in self.places}
+        return tuple(member for number, member in enumerate(self.members) if number not in used)
+
+    @cached_property
     def frame_bytes(self) -> int:
         """Size of a block in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize // self.n_frames

@@ -173,7 +173,10 @@ class Plan:
             if verdict != "ingest"
         )
         lines = [f"  {count:,} {what}" for what, count in left.most_common(10)]
-        lines += [f"  {count:,} files left out: {reason}" for reason, count in self.skipped.items()]
+        lines += [
+            f"  {count:,} {'file' if count == 1 else 'files'} left out: {reason}"
+            for reason, count in self.skipped.items()
+        ]
         return "\n".join([text, *lines])
 
     def _repr_html_(self) -> str:
