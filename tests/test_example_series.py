@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-for package in ("pydicom", "nilearn", "scipy"):
-    pytest.importorskip(package)
+pytest.importorskip("pydicom")
+pytest.importorskip("nilearn")
+pytest.importorskip("scipy")
 
 from radiobject.errors import ConfigError
 from radiobject.example_series import dicom_series
