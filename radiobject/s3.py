@@ -23,7 +23,7 @@ class S3Config:
     `use_virtual_addressing` puts the bucket into the host name (True) or into the path (False). `retries` is
     how often a request that failed is sent again; `connect_timeout` and `read_timeout` are seconds to wait
     for a connection and for the next bytes (tensorstore, which reads voxels where it can, has neither).
-    None leaves each to the client.
+    None leaves each to the client, but for `max_parallel_ops`, which is then 32.
 
     Credentials are never part of it: the client finds them when an s3:// URL is opened, whatever
     `include_credentials` says, and does without them for `anon=True`.

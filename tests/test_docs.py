@@ -1,7 +1,8 @@
 """Words that run: Python blocks as files of their own, `radiobject` commands as a shell would have them.
 
 A page with the comment "One session" is one file: its blocks in order, as a reader pastes them. An `output`
-block is what the Python block before it prints.
+block is what the Python block before it prints. A page whose blocks run as they stand runs from top to bottom
+in one folder, too.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shlex
 import subprocess
 import sys
+import tempfile
 import tomllib
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from tests.command import Outcome
 from tests.ml.nnunet_env import wanted as nnunet
 
 pytest.importorskip("nilearn")
@@ -26,6 +31,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SESSION = "<!-- One session"
+AS_IT_STANDS = re.compile(r"\b(?:Every|This) block(?: on this\s+page)? runs\s+as it stands\b")
+MAKES_STUDIES = re.compile(r"\$ radiobject |Writer\(\"|\bfrom_\w+\(\s*\"|\buri=\"")  # that may collide
 BETWEEN = "\x1e"  # the ASCII record separator: what is printed between two blocks of a session
 
 
@@ -54,11 +61,22 @@ def one_session(page: Path) -> bool:
     return SESSION in page.read_text(encoding="utf-8")
 
 
-def commands(page: Path) -> list[str]:
-    """The commands of console blocks that need only this environment, with lines joined at backslashes."""
-    joined = [re.sub(r"\\\n\s*", "", text) for _, text in blocks(page, "console")]
-    lines = [line[2:] for text in joined for line in text.splitlines() if line.startswith("$ ")]
+def commands_in(text: str) -> list[str]:
+    """The commands of a console block that need only this environment, with lines joined at backslashes."""
+    joined = re.sub(r"\\\n\s*", "", text)
+    lines = [line[2:] for line in joined.splitlines() if line.startswith("$ ")]
     return [line for line in lines if line.startswith(("radiobject ", "python -c "))]
+
+
+def commands(page: Path) -> list[str]:
+    """Those of every console block."""
+    return [command for _, text in blocks(page, "console") for command in commands_in(text)]
+
+
+def run_command(command: str, folder: Path) -> None:
+    ran = run(["bash", "-c", command], folder, environment(folder))
+    assert ran.returncode == 0, f"{command}\n{ran.stderr}"
+    assert ran.stdout or not command.startswith("radiobject ")
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -105,11 +123,8 @@ def same(printed: str, said: str) -> bool:
 
 
 def run_commands(page: Path, folder: Path) -> None:
-    with_commands = environment(folder)
     for command in commands(page):
-        ran = run(["bash", "-c", command], folder, with_commands)
-        assert ran.returncode == 0, f"{command}\n{ran.stderr}"
-        assert ran.stdout or not command.startswith("radiobject ")
+        run_command(command, folder)
 
 
 @pytest.mark.slow
@@ -136,6 +151,33 @@ def test_a_session_prints_what_the_page_says_and_leaves_it_to_the_commands(
     for (line, _, said), printed in zip(found, outputs[:-1], strict=True):
         assert said is None or same(printed, said), f"{name(page)}:{line} prints\n{printed}"
     run_commands(page, tmp_path)
+
+
+def in_one_folder(page: Path) -> bool:
+    text = page.read_text(encoding="utf-8")
+    return bool(AS_IT_STANDS.search(text) and MAKES_STUDIES.search(text))
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if in_one_folder(p)], ids=name)
+def test_a_page_whose_blocks_run_as_they_stand_runs_in_one_folder(
+    page: Path, tmp_path: Path, cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, which has loaded everything: tests above run blocks and commands as a reader does."""
+    folder, temporary = tmp_path / "folder", tmp_path / "temporary"
+    folder.mkdir()
+    temporary.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    names: dict[str, object] = {"__name__": "__main__"}
+    for line, language, text in fences(page):
+        if language == "python":
+            exec(compile(text, f"{name(page)}:{line}", "exec"), names)
+        for command in commands_in(text) if language == "console" else []:
+            if command.startswith("radiobject "):
+                done = cli(*shlex.split(command)[1:])
+                assert done.code == 0, f"{command}\n{done.err}"
+            else:
+                run_command(command, folder)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

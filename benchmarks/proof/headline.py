@@ -79,7 +79,8 @@ def _loading(report: Report) -> Sheet:
     for n, claim in says.items():
         own = found["workers"][n]
         text = f"{milliseconds(own['first'])} ms the first epoch, {milliseconds(own['next'])} ms the next"
-        sheet.rows.append([f"three volumes, {n} worker processes", claim, text])
+        processes = "process" if n == "1" else "processes"
+        sheet.rows.append([f"three volumes, {n} worker {processes}", claim, text])
     for kept, claim in (
         ("nothing", "0.226 s"),
         ("InMemory", "< 0.001 s"),

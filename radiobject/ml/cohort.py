@@ -126,8 +126,11 @@ class Cohort:
         study, collection = self.studies[0], self.streams[0].collection
         obs, people = study.obs(collection), study.subjects
         if name.startswith("_") or name not in {*obs.schema.names, *people.schema.names}:
+            known = [n for n in people.schema.names if not n.startswith("_")]
+            listed = f"{', '.join(known[:12])}{' and others' if len(known) > 12 else ''}"
             raise UnknownIdError(
-                f"column {name!r} of the samples", expected=f"one of {collection!r} or of obs_meta"
+                f"column {name!r} of the samples",
+                expected=f"a column of {collection}.obs or of obs_meta, whose columns are {listed}",
             )
         if name in obs.schema.names:
             found = obs.rows(self.positions[:, 0].tolist(), [name])[name]

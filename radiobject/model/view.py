@@ -12,10 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from radiobject.errors import UnknownIdError, ViewError
+from radiobject.errors import UnknownColumnError, UnknownIdError, ViewError
 from radiobject.format.changes import Edit
 from radiobject.format.integrity import validate
 from radiobject.format.tables import Table
+from radiobject.model.aliases import Aliases
 from radiobject.model.collection import VolumeCollection
 from radiobject.model.collection_view import ILoc, Loc, filled, matching_rows
 from radiobject.model.dataframe import Dataframe, found_rows
@@ -160,7 +161,14 @@ class StudyView(StudyDoors):
         A pyarrow expression is taken too. Where a column that is compared has no value, the subject is left
         out. Raises `ExpressionError` that shows the mistake, `UnknownColumnError` for a name not in obs_meta.
         """
-        found = found_rows(self._study.subjects, expression)
+        try:
+            found = found_rows(self._study.subjects, expression)
+        except UnknownColumnError as error:
+            if (hint := self._of_volumes(error.text[slice(*error.span)] if error.text else "")) is None:
+                raise
+            raise UnknownColumnError(
+                error.what, expected=error.expected, hint=hint, text=error.text, span=error.span
+            ) from None
         kept = found if self._positions is None else self._positions[np.isin(self._positions, found)]
         return self._view(positions=kept)
 
@@ -277,6 +285,15 @@ class StudyView(StudyDoors):
         """Check the study against its commit; see `radiobject.format.integrity`. `strict` raises."""
         self._study.refuse("validate")
         return validate(self._study.snapshot, level, strict=strict)
+
+    def _of_volumes(self, column: str) -> str | None:
+        """What to write instead, where a column that obs_meta lacks is one of a collection's volumes."""
+        for name in self.collection_names:
+            columns = [c for c in self._study.obs(name).schema.names if not c.startswith("_")]
+            if column in {*columns, *Aliases(columns, name).types}:
+                where = f"radi.{name}" if name.isidentifier() else f"radi.collection({name!r})"
+                return f"`{column}` is a column of volumes: filter a collection, {where}.filter(...)."
+        return None
 
     def _change(self, operation: str, edit: Edit, message: str = "") -> Self:
         """Commit an edit; this handle then shows the new version."""

@@ -146,7 +146,7 @@ def test_sources_that_are_none_are_refused(coded_study: RadiObject) -> None:
         Cohort.of(SampleSpec("MR"), coded_study)
     with pytest.raises(UnknownIdError, match="MR"):
         Cohort.of(SampleSpec("MR"), [coded_study.CT])
-    with pytest.raises(UnknownIdError, match="height"):
+    with pytest.raises(UnknownIdError, match=r"'height'.* CT.obs .* obs_meta, whose columns are .*age"):
         Cohort.of(SampleSpec("CT", targets="height"), coded_study)
 
 

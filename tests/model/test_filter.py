@@ -39,7 +39,7 @@ def test_a_study_is_filtered_by_its_subjects(radi: RadiObject) -> None:
     assert radi.filter("age > 1000").T1w.obs_ids == []
     assert radi.filter("age > 10").is_view
     with pytest.raises(UnknownColumnError):
-        radi.filter("visit == 1")
+        radi.filter("nothing == 1")
     with pytest.raises(SelectionError, match="text or a pyarrow expression"):
         radi.filter(3)
 
@@ -63,6 +63,20 @@ def test_a_collection_is_filtered_by_its_rows_and_their_subjects(radi, expressio
     assert radi.T1w.filter(expression).obs_ids == expected
     assert radi.T1w.head(6).filter(expression).obs_ids == [i for i in expected if i < "s3"]
     assert [v.obs_id for v in radi.T1w.filter(expression)] == expected
+
+
+@pytest.mark.parametrize("column", ["visit", "dimensions"])
+def test_a_column_of_volumes_in_a_filter_of_subjects_is_told_where_to_go(
+    column: str, radi: RadiObject
+) -> None:
+    hint = f"`{column}` is a column of volumes: filter a collection, radi.T1w.filter"
+    with pytest.raises(UnknownColumnError, match=hint) as caught:
+        radi.filter(f"age > 3 and {column} == 1")
+    assert str(caught.value).endswith("\n" + " " * 16 + "^" * len(column))  # still shown where it stands
+    for other in ("nothing == 1", "_path == 'a'", f"obs_meta.{column} == 1"):
+        with pytest.raises(UnknownColumnError) as caught:
+            radi.filter(other)
+        assert "column of volumes" not in str(caught.value)
 
 
 def test_a_collection_says_which_columns_both_tables_have(radi: RadiObject) -> None:
