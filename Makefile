@@ -1,5 +1,5 @@
-# What a newcomer needs. All targets use one .venv with Python 3.11 or newer, which the first of them makes; `test` also
-# makes .venv-upstream and .venv-nnunet, for the tests against those packages, `bench` .venv-peers.
+# What a newcomer needs. All targets use one .venv with Python 3.11 or newer, which the first of them makes. `test` also
+# makes .venv-upstream, `test-slow` .venv-nnunet, for the tests against those packages, `bench` .venv-peers.
 
 .PHONY: demo test test-slow test-peers test-servers chaos soak fuzz lint bench bench-full docs clean
 .DEFAULT_GOAL := demo

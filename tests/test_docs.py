@@ -158,6 +158,7 @@ def in_one_folder(page: Path) -> bool:
     return bool(AS_IT_STANDS.search(text) and MAKES_STUDIES.search(text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if in_one_folder(p)], ids=name)
 def test_a_page_whose_blocks_run_as_they_stand_runs_in_one_folder(
     page: Path, tmp_path: Path, cli: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
