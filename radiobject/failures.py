@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from radiobject.errors import (
     MissingObjectError,
@@ -83,16 +82,27 @@ def private(text: str, study: Location) -> str:
     return text
 
 
-@contextmanager
-def mapped(where: str, *, writing: bool = False) -> Iterator[None]:
-    """Raise what the block raises as one of our errors that begins with `where`."""
-    try:
-        yield
-    except RadiObjectError:
-        raise
-    except Exception as error:
+class mapped:  # noqa: N801  # a with statement reads it as a verb, as contextlib's suppress
+    """Raise what the block raises as one of our errors that begins with `where`.
+
+    A class, because what passes a generator's `throw` ends in a circle of frames on Python 3.12 and newer: a
+    caller that catches our error would keep its voxels until garbage is collected.
+    """
+
+    __slots__ = ("where", "writing")
+
+    def __init__(self, where: str, *, writing: bool = False) -> None:
+        self.where, self.writing = where, writing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # drivers raise their client's own exceptions (botocore, aiohttp, azure); none of them may leave here
-        raise _ours(error, where, writing) from error
+        if isinstance(error, Exception) and not isinstance(error, RadiObjectError):
+            raise _ours(error, self.where, self.writing) from error
 
 
 def _ours(error: Exception, where: str, writing: bool) -> RadiObjectError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import threading
@@ -65,6 +66,17 @@ def test_a_range_beyond_the_end_is_a_short_object(tmp_path: Path, scheme: str, s
     storage.write("a", b"0123456789")
     with pytest.raises(CorruptObjectError, match="shorter"):
         storage.read_range("a", start, start + 20)
+
+
+def test_a_missing_object_leaves_no_circle_that_keeps_what_its_caller_holds(tmp_path: Path) -> None:
+    storage = Storage(Location(tmp_path))
+    gc.collect()
+    gc.disable()
+    try:
+        assert storage.size("missing") is None
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_a_listing_survives_objects_that_vanish_in_its_course(tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ def radi(tmp_path: Path) -> RadiObject:
 
 @pytest.mark.parametrize("grid", ["error", "first"])
 def test_samples_of_two_units_are_refused(radi: RadiObject, grid: str) -> None:
-    ml = pytest.importorskip("radiobject.ml")
+    pytest.importorskip("torch")
+    from radiobject import ml
+
     with pytest.raises(AlignmentError, match=r"a_CT and a_seg.*one unit of length"):
         ml.PatchPlan(ml.SampleSpec("CT", "seg", grid=grid), radi)
 
@@ -99,7 +101,9 @@ def test_one_grid_is_within_a_thousandth_of_a_millimetre(unit: str, tmp_path: Pa
 
 
 def test_samples_are_spaced_and_placed_in_millimetres(tmp_path: Path) -> None:
-    ml = pytest.importorskip("radiobject.ml")
+    pytest.importorskip("torch")
+    from radiobject import ml
+
     sources = {"CT": [(image("mm", 2.0, 10.0), "a"), (image("micron", 2000.0, 10_000.0), "b")]}
     radi = RadiObject.from_niftis(tmp_path / "study", sources, progress=False)
     for spec in (ml.SampleSpec("CT", patch_size=2), ml.SampleSpec("CT", patch_size=2, spacing=1.0)):

@@ -178,7 +178,7 @@ def test_dtypes_may_be_named_in_many_ways() -> None:
     ("value", "plain"),
     [
         (np.int16(3), 3), (np.float32(0.5), 0.5), (np.bool_(True), True), (np.str_("a"), "a"),
-        (math.nan, None), (np.float64("nan"), None), (pd.NaT, None), (np.datetime64("NaT"), None),
+        (math.nan, None), (np.float64("nan"), None), (pd.NaT, None), (np.datetime64("NaT", "ns"), None),
         (pd.NA, None),
         (decimal.Decimal("1.5"), 1.5), (decimal.Decimal("NaN"), None), ((1, 2), [1, 2]),
         (np.array(3), 3), (np.array([1.0, math.nan]), [1.0, None]), (np.eye(2, dtype="i2"), [[1, 0], [0, 1]]),
