@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -127,12 +127,16 @@ def difference(old: Snapshot, new: Snapshot) -> Difference:
     before = {c.path: c for c in old.commit.collections}
     after = {c.path: c for c in new.commit.collections}
     subjects = _table(old, new, "obs_meta", old.commit.tables, new.commit.tables)
-    found = {}
+    found: dict[str, TableDifference] = {}
     for path in dict.fromkeys((*after, *before)):
         a, b = before.get(path), after.get(path)
         table = _table(old, new, "obs", a.tables if a else {}, b.tables if b else {})
+        name = _name(b or a)
+        if table and name in found:
+            # one that is gone, of whose name another is now: all that it says is what was removed
+            table = replace(found[name], removed=(*found[name].removed, *table.removed))
         if table:
-            found[_name(b or a)] = table
+            found[name] = table
     return Difference(
         old.storage.location.uri,
         old.version,

@@ -196,6 +196,15 @@ def test_a_random_list_of_changes_is_what_diff_says(data: st.DataObject) -> None
     assert bool(found) == bool(len(found.to_pandas()))
 
 
+def test_a_collection_that_takes_the_name_of_one_that_is_gone_keeps_its_own_difference() -> None:
+    radi = RadiObject.from_niftis(f"memory://{uuid.uuid4().hex}", {"T1w": [(scan(1), "a", "first")]})
+    radi.append({"T1w": [(scan(2), "a", "first")]}, on_conflict="replace")
+    radi.rename_collection("T1w", "before")
+    radi.append({"T1w": [(scan(3), "a", "second")]})
+    back = radi.diff(radi.version, 1).collections["T1w"]
+    assert (back.replaced, back.removed) == (("first",), ("second",))
+
+
 @pytest.fixture
 def local(tmp_path: Path) -> str:
     place = str(tmp_path / "study")
