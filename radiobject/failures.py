@@ -70,15 +70,15 @@ def code_of(error: BaseException) -> str:
 def private(text: str, study: Location) -> str:
     """What an error says, without the folders that a study and its source files lie in: others read it there.
 
-    >>> private("/data/a.nii: got nothing there. Look below /data, not /data2.", Location("/data/study"))
-    'a.nii: got nothing there. Look below the source root, not /data2.'
+    >>> private("/data/a.nii: got nothing there. Look below /data, not /data.old.", Location("/data/study"))
+    'a.nii: got nothing there. Look below the source root, not /data.old.'
     """
     places = {study.source_root.uri: "the source root", study.uri: "the study"}
     for uri in sorted(places, key=len, reverse=True):
         if uri.strip("/"):  # of the whole disk nothing is told
-            place = rf"(?<![\w./-]){re.escape(uri)}"
+            place = rf"(?<![\w./-])(?:file://)?{re.escape(uri)}"
             text = re.sub(rf"{place}/(?=[^\s/])", "", text)
-            text = re.sub(rf"{place}(?![\w/-])", places[uri], text)
+            text = re.sub(rf"{place}(?![\w/-]|\.\w)", places[uri], text)
     return text
 
 

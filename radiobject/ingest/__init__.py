@@ -118,8 +118,9 @@ def ingest(
     subjects = subject_rows(given, sources, base)
     kinds, label_names = kinds_of(images, labels, base, sources, lambda item: is_labels(item, location))
     _check_obs(obs or {}, sources, images, first=base is None)
-    beside = _stored_beside(base, images) if backend is None and copy else None
-    name = backend_name(backend or beside, location, base, copy=copy, deidentify=deidentify)
+    name = backend_name(backend, location, base, copy=copy, deidentify=deidentify)
+    if backend is None and copy and base is not None:
+        name = _stored_beside(base, images, name)
     settings = Settings(
         kinds, label_names, axis4, oriented(write or current().write, reorient), name, deidentify,
         None if copy else location.source_root.uri,
@@ -168,7 +169,7 @@ def ingest(
         source, known = item
         begun, mark = time.monotonic(), fingerprint(source)
         if root is not None and not (isinstance(source.item, Readable) and source.item.drawn):
-            if known.is_stored and (not known.digest or known.digest == read(source).digest):
+            if known.is_stored and (not known.digest or read(source).is_of(known.digest)):
                 # what has no digest cannot be compared; its voxels and what they told are not given up
                 return {"_unchanged": True, "_uncompared": not known.digest}
             found = in_place(
@@ -181,7 +182,7 @@ def ingest(
             return {**row, "_fingerprint": mark, "_seconds": time.monotonic() - begun}
         loaded = read(source)
         loaded = blank_nifti(loaded) if deidentify else loaded
-        if known.digest == loaded.digest:
+        if loaded.is_of(known.digest):
             return {"_unchanged": True}
         row = write_volume(loaded, source, stored)
         return {**row, "_fingerprint": mark, "_seconds": time.monotonic() - begun}
@@ -267,17 +268,27 @@ def _root_of(source_root: str | os.PathLike[str] | None, base: Snapshot | None) 
     return source_root
 
 
-def _stored_beside(base: Snapshot | None, collections: Iterable[str]) -> str | None:
-    """The backend of what is stored in collections that have registered volumes too; None if there is no one.
+def _stored_beside(base: Snapshot, collections: Iterable[str], usual: str) -> str:
+    """The backend for these collections: the usual one, or that of what some of them have stored already.
 
-    Their entry does not say it, and volumes of two backends would never make a collection of one.
+    The entry of one that has registered volumes too does not say it, and volumes of two backends would never
+    make a collection of one. `ConfigError` where the collections need several.
     """
-    held: set[str] = set()
+    needed = {}
     for name in collections:
-        entry = None if base is None else base.commit.collection(name)
-        if base is not None and entry is not None and entry.backend == IN_PLACE:
-            held |= storing_backends(base.table("obs", name).column("_path").to_pylist())
-    return held.pop() if len(held) == 1 else None
+        entry = base.commit.collection(name)
+        if entry is None or entry.backend != IN_PLACE:
+            needed[name] = {usual if entry is None else entry.backend}
+        elif stored := storing_backends(base.table("obs", name).column("_path").to_pylist()):
+            needed[name] = stored
+    found = set().union(*needed.values()) or {usual}
+    if len(found) > 1:
+        listed = ", ".join(f"{name!r} on {' and '.join(sorted(of))}" for name, of in needed.items())
+        raise ConfigError(
+            "backend= of an append", expected="collections whose volumes are on one backend", got=listed,
+            hint="Append to those of each backend by a call of its own.",
+        )  # fmt: skip
+    return str(found.pop())
 
 
 def _path_of(base: Snapshot | None, collection: str) -> str:

@@ -104,11 +104,11 @@ class _Run:
             paths = dict(zip(rows["obs_id"].to_pylist(), rows["_path"].to_pylist(), strict=True))
             found = {i: (entry.path, p) for i, p in paths.items() if FilesBackend.holds(p)}
             stored = storing_backends(paths.values())
-            if backend is not None and stored - {backend}:
+            if backend is not None and (others := stored - {backend}):
                 # of volumes of several backends no collection can ever be one
                 raise ConfigError(
-                    f"backend={backend!r} for {name!r}", got=repr(backend),
-                    expected=f"{' and '.join(map(repr, sorted(stored)))}, where some of its volumes are",
+                    f"backend={backend!r} for {name!r}", expected="the backend of all its stored volumes",
+                    got=f"some on {' and '.join(map(repr, sorted(others)))}",
                     hint="Leave backend= out; radi.write(uri, backend=...) moves a study to another.",
                 )  # fmt: skip
             chosen = backend or (stored.pop() if len(stored) == 1 else "") or study.backend_beside(IN_PLACE)

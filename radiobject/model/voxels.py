@@ -195,9 +195,12 @@ class Voxels:
             )
         except MissingObjectError as error:
             told = error if self._row is None else self._row.explain(error)
-            if told is error:
-                raise  # not from itself
-            raise told from error
+            try:
+                if told is error:
+                    raise  # not from itself
+                raise told from error
+            finally:
+                del told  # an error whose frames name it would keep them, and what their callers hold
         if scaling is not None:
             block = scaling.apply(block)
         found = block.T if plain else to_python(block, dims)

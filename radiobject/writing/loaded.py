@@ -42,13 +42,20 @@ axis codes such as "LPS" to those."""
 class Loaded:
     """A volume in memory: voxels in disk order (stored values), meta, bytes kept beside, content digest.
 
-    `settled` says that the type of scaled reads is, and is not to be asked of the voxels."""
+    `settled` says that the type of scaled reads is, and is not to be asked of the voxels. `former_digest` is
+    what studies written before layouts had a digest of their own may have in its place.
+    """
 
     voxels: npt.NDArray[Any]
     meta: VolumeMeta
     extras: dict[str, bytes]
     digest: str
     settled: bool = False
+    former_digest: str | None = None
+
+    def is_of(self, digest: str | None) -> bool:
+        """Whether a volume with that `source_digest` holds the same."""
+        return digest is not None and digest in (self.digest, self.former_digest)
 
 
 def from_array(

@@ -185,6 +185,16 @@ def test_sources_of_an_old_study_are_held_against_what_was_registered(tmp_path: 
             radi.get_volume(obs_id).to_numpy()
 
 
+@pytest.mark.parametrize("copied", [True, False])
+def test_an_update_of_an_old_study_from_the_same_files_changes_nothing(tmp_path: Path, copied: bool) -> None:
+    study, _ = unpacked("v1.0-bids", tmp_path)
+    (tmp_path / "bids").mkdir()
+    _MAKER["_bids_tree"](tmp_path / "bids")
+    plan = scan(tmp_path / "bids")
+    radi = RadiObject(study).ingest(plan, on_conflict="update", copy=copied, progress=False)
+    assert radi.version == 1
+
+
 def test_what_an_old_study_has_in_files_is_stored_as_an_ingest_would(tmp_path: Path) -> None:
     study, _ = unpacked("v1.0-layout", tmp_path)
     plans = [scan(tmp_path / "sources" / name) for name in ("msd", "bids")]

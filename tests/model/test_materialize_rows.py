@@ -99,7 +99,7 @@ def test_a_collection_is_not_stored_on_two_backends(radi: RadiObject, files: Pat
     last.rename(files / "away")
     radi.materialize(backend="tiledb", errors="collect")
     (files / "away").rename(last)
-    with pytest.raises(ConfigError, match=r"'zarr' for 'T1w': expected 'tiledb', where some"):
+    with pytest.raises(ConfigError, match=r"'zarr' for 'T1w'.*got some on 'tiledb'"):
         radi.materialize(backend="zarr")
     assert fresh(radi).materialize("T1w").T1w.backend == "tiledb"
 
@@ -158,3 +158,20 @@ def test_a_volume_that_is_added_to_another_study_is_stored_under_its_new_id(
     other.add_collection("T1w", radi.T1w)
     assert other.T1w.obs.read()["intensity_mean"].notna().all()
     assert problems(other) == []
+
+
+def test_collections_that_need_two_backends_are_appended_to_one_by_one(
+    radi: RadiObject, files: Path, make_nifti: NiftiMaker
+) -> None:
+    pytest.importorskip("tiledb")
+    (files / "sub-03_T1w.nii").write_bytes(make_nifti(RAMP))
+    more = [files / "sub-03_T1w.nii"]
+    (files / "arc" / "sub-02_T1w.nii").rename(files / "away")
+    radi.materialize(backend="tiledb", errors="collect")
+    subject = {"obs_subject_id": ["sub-03"]}
+    with pytest.raises(ConfigError, match=r"'T1w' on tiledb, 'CT' on (memory|zarr)"):
+        radi.append({"T1w": more, "CT": more}, subject, progress=False)
+    radi.append({"CT": more}, subject, progress=False)
+    radi.append({"T1w": more}, progress=False)
+    assert radi.CT.backend != "tiledb"
+    assert radi.T1w.iloc[-1].uri.endswith(".tdb")

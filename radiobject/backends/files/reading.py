@@ -236,10 +236,14 @@ def decode(files: SourceFiles, source: Whole, where: str) -> Decoded:
         return _DECODERS[source.reader](source, read)
     except SourceError as error:
         wrong = error
-    if failed:
-        # a decoder makes its own error of a file that it cannot have; what is wrong with it says ours
-        raise failed[0]
-    raise CorruptObjectError(where, expected="files that can be decoded", got=str(wrong)) from wrong
+    try:
+        if failed:
+            # a decoder makes its own error of a file that it cannot have; what is wrong with it says ours
+            raise failed[0]
+        raise CorruptObjectError(where, expected="files that can be decoded", got=str(wrong)) from wrong
+    finally:
+        failed.clear()
+        del wrong  # else the errors' frames name the errors, and stay with what their callers hold
 
 
 def _nifti(source: Whole, read: Callable[[str], bytes]) -> Decoded:

@@ -82,7 +82,16 @@ class FileSource(Readable):
         extras |= {name: self._attached(path) for name, path in self.attachments}
         source = replace(meta.source, extras=tuple(extras))
         meta = replace(meta, labels=self.labels or meta.labels, source=source)
-        return Loaded(voxels, meta, extras, digest_with(image.digest, self._layout_sha256(extras)))
+        digest = digest_with(image.digest, self._layout_sha256(extras))
+        former = self._former_digest(image.digest, meta, extras)
+        return Loaded(voxels, meta, extras, digest, former_digest=former)
+
+    def _former_digest(self, digest: str, meta: VolumeMeta, extras: Mapping[str, bytes]) -> str:
+        """That of studies made before 28 November 2026, which an update is to leave as they are."""
+        former = hashlib.sha256(f"{digest}{self.channel}{meta.labels}".encode())
+        for name, _ in self.attachments:
+            former.update(extras[name])
+        return former.hexdigest()
 
     def _layout_sha256(self, extras: Mapping[str, bytes]) -> str | None:
         """Of all that is said besides the file, with the bytes of the attachments; None for nothing."""
