@@ -127,6 +127,7 @@ def test_images_of_other_libraries_are_placed_in_millimetres(block: Volume) -> N
     from radiobject.ml.torchio import scalar_image
 
     _, meta = RadiReader().get_data(block)
+    assert meta["affine"].flags.writeable  # torch warns of arrays that are not
     for affine in (meta["affine"], scalar_image(block).affine):
         np.testing.assert_allclose(affine, [[2, 0, 0, 10], [0, 2, 0, 10], [0, 0, 2, 10], [0, 0, 0, 1]])
 

@@ -151,7 +151,7 @@ class RadiReader(ImageReader):
         channel: Any = -1 if first.ndim > 3 else 0 if len(arrays) > 1 else float("nan")  # nan: there is none
         join = np.stack if channel == 0 else np.concatenate
         array = join(arrays, axis=channel) if len(arrays) > 1 else arrays[0]
-        affine = first.meta.affine.scaled(first.meta.side).matrix
+        affine = first.meta.affine.scaled(first.meta.side).matrix.copy()  # ours cannot be written to
         meta = {
             "affine": affine.copy(),
             "original_affine": affine,

@@ -46,4 +46,4 @@ def _several(volumes: Volume | Sequence[Volume]) -> Sequence[Volume]:
 def _affine(volumes: Sequence[Volume]) -> npt.NDArray[np.float64]:
     """That of the first, to RAS+ mm."""
     meta = volumes[0].meta
-    return meta.affine.scaled(meta.side).matrix
+    return meta.affine.scaled(meta.side).matrix.copy()
