@@ -18,7 +18,7 @@ from radiobject.export.folders import each, empty_folder, write_json
 from radiobject.export.nifti import NiftiContent, nifti_bytes, write_nifti
 from radiobject.format.layout import to_disk
 from radiobject.format.meta import SourceInfo, VolumeMeta
-from radiobject.model.partners import GRID_COLUMNS, GRID_MM, corners_apart
+from radiobject.model.partners import GRID_COLUMNS, corners_apart, tolerance
 
 if TYPE_CHECKING:
     from radiobject.model.view import StudyView
@@ -167,8 +167,8 @@ def _check_grids(radi: StudyView, cases: Sequence[_Case], names: Sequence[str], 
     for case in cases:
         ids = [*case.images, *([case.label] if case.label else [])]
         rows = grids.take(pa.array([places[obs_id] for obs_id in ids]))
-        for row, apart in zip(rows.to_pylist(), corners_apart(rows), strict=True):
-            if apart > GRID_MM:
+        for row, apart, near in zip(rows.to_pylist(), corners_apart(rows), tolerance(rows), strict=True):
+            if apart > near:
                 shape = tuple(row[f"dim_{axis}"] for axis in "xyz")
                 moved = f", its corners up to {apart:.3g} mm away" if np.isfinite(apart) else ""
                 raise AlignmentError(

@@ -20,7 +20,7 @@ from radiobject.lazy.geometry import Coords, grid_coords, index_coords
 from radiobject.lazy.indexing import Onto
 from radiobject.lazy.stack import ENGINE_COLUMNS, Stack
 from radiobject.model.collection_view import CollectionView
-from radiobject.model.partners import GRID_COLUMNS, GRID_MM, corners_apart, place
+from radiobject.model.partners import GRID_COLUMNS, corners_apart, place, tolerance
 from radiobject.model.resampling import grid_like, refuse_other_unit
 
 __all__ = ["RESERVED", "Grids", "collection_to_xarray", "onto_grid", "place_coords"]
@@ -99,7 +99,7 @@ def place_coords(stacks: Sequence[Stack], dim: str, grid: Grids, onto: Onto | No
     rows = pa.concat_tables([s.rows.select(["obs_id", *GRID_COLUMNS]) for s in stacks])
     apart = corners_apart(rows)
     affines = _affines(stacks[0].rows)
-    if (apart <= GRID_MM).all():
+    if (apart <= tolerance(rows)).all():
         return grid_coords(Affine(affines[0]), shapes[0], unit) | coords
     if grid == "error" or not np.isfinite(apart).all():
         raise _different(stacks, rows, apart)
@@ -110,7 +110,7 @@ def place_coords(stacks: Sequence[Stack], dim: str, grid: Grids, onto: Onto | No
 
 
 def _different(stacks: Sequence[Stack], rows: pa.Table, apart: npt.NDArray[np.float64]) -> AlignmentError:
-    off = np.flatnonzero(~(apart <= GRID_MM))
+    off = np.flatnonzero(~(apart <= tolerance(rows)))
     ids = ", ".join(rows["obs_id"].take(pa.array(off[:5])).to_pylist()) + (", ..." if len(off) > 5 else "")
     near = apart[off][np.isfinite(apart[off])]
     how = f"up to {near.max():.3g} mm apart" if near.size else "of another shape"
@@ -127,7 +127,7 @@ def _expect_pairs_on_one_grid(one: Stack, other: Stack) -> None:
     """One affine a row serves all arrays of a Dataset."""
     (_, here), (_, there) = place(one.rows), place(other.rows)
     apart = np.abs(there - here).max(axis=(1, 2))
-    if (off := np.flatnonzero(~(apart <= GRID_MM))).size:
+    if (off := np.flatnonzero(~(apart <= tolerance(one.rows)))).size:
         a, b = (stack.rows["obs_id"][int(off[0])].as_py() for stack in (one, other))
         raise AlignmentError(
             f"{a!r} and {b!r}",

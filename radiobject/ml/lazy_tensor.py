@@ -19,11 +19,10 @@ from torch.utils._pytree import tree_map
 
 from radiobject.errors import AlignmentError, ConfigError
 from radiobject.geometry.box import Box
-from radiobject.geometry.corners import corners
+from radiobject.geometry.corners import corners, grid_tolerance
 from radiobject.ml.blocks import read_frames, refuse_wrapped
 from radiobject.ml.cohort import Cohort
 from radiobject.ml.foreground import Indexes
-from radiobject.model.partners import GRID_MM
 from radiobject.model.volume import Volume
 
 __all__ = [
@@ -287,8 +286,8 @@ def refuse_other_grids(volumes: Sequence[Volume]) -> None:
                 hint="Mend the unit in the header of one of them, and ingest it again.",
             )  # fmt: skip
         ours, theirs = (corners(v.shape[:3], v.affine, side) for v in (first, other))
-        apart = np.abs(theirs - ours).max()
-        if other.shape[:3] != first.shape[:3] or apart > GRID_MM:
+        apart, near = np.abs(theirs - ours).max(), grid_tolerance(first.affine, side)[0]
+        if other.shape[:3] != first.shape[:3] or apart > near:
             raise AlignmentError(
                 f"{other.obs_id or 'a volume'} as a channel beside {first.obs_id or 'another'}",
                 expected=f"{first.shape[:3]} voxels, corners in the same places",

@@ -13,12 +13,12 @@ import pyarrow as pa
 from radiobject.errors import AlignmentError, ConfigError, UnknownIdError
 from radiobject.format.meta import row_meta
 from radiobject.geometry.affine import Affine
-from radiobject.geometry.corners import corners
+from radiobject.geometry.corners import corners, grid_tolerance
 from radiobject.geometry.resample import grid_spaced, resampled_dtype
 from radiobject.ml.spec import SampleSpec
 from radiobject.model.collection_view import CollectionView
 from radiobject.model.dtypes import common_dtype
-from radiobject.model.partners import GRID_MM, PARTNER_COLUMNS, match, sides
+from radiobject.model.partners import PARTNER_COLUMNS, match, sides
 from radiobject.model.view import StudyView
 
 __all__ = ["Rows", "Source", "Stream", "collections_of", "differs", "grids", "partners", "streams_of"]
@@ -174,7 +174,7 @@ def differs(first: Rows, rows: Rows, spec: SampleSpec) -> npt.NDArray[np.bool_]:
     ours, theirs = (_on_grids(r, spec.axcodes, None) for r in (first, rows))
     apart = np.abs(corners(*ours) - corners(*theirs)).max(axis=(1, 2), initial=0.0)
     apart[(ours[0] != theirs[0]).any(axis=1)] = np.inf
-    away: npt.NDArray[np.bool_] = apart > GRID_MM
+    away: npt.NDArray[np.bool_] = apart > grid_tolerance(ours[1])
     if away.any() and spec.grid == "error" and spec.spacing is None:
         listed = [f"{first.ids[n]} and {rows.ids[n]}" for n in np.flatnonzero(away)[:5]]
         raise AlignmentError(

@@ -129,7 +129,10 @@ class CollectionView(CollectionDoors):
 
     @property
     def same_grid(self) -> bool:
-        """Whether all volumes have one shape and, within 1e-3 mm at the corners, one affine."""
+        """Whether all volumes have one shape and one affine.
+
+        That is, corners in the same places within 0.001 mm, or a hundredth of a voxel where that is less.
+        """
         return same_grid(self.obs.to_arrow(GRID_COLUMNS))
 
     @property

@@ -193,12 +193,13 @@ class CollectionDoors:
         subject, of obs_meta are coordinates along obs_id; `columns` names some of them. Values have the type
         that holds those of all volumes.
 
-        Where all volumes share one grid (within 1e-3 mm), x, y, z are mm as in `Volume.to_xarray`. Where
-        they do not, `grid` says what to do. "error": `AlignmentError` that names them. "index": x, y, z are
-        voxel indices, for volumes of one shape; the coordinate `affine` holds each one's as text, and
-        `da.radi.affine` is (n, 4, 4). A Volume, or `(shape, affine)`: each is resampled to that grid when it
-        is read, as `Volume.resample` does with `order`, `fill` and `antialias`. `chunks` is that of
-        `Volume.to_xarray`, with one volume a task unless it names obs_id.
+        Where all volumes share one grid (within 0.001 mm, or a hundredth of a voxel where that is less),
+        x, y, z are mm as in `Volume.to_xarray`. Where they do not, `grid` says what to do. "error":
+        `AlignmentError` that names them. "index": x, y, z are voxel indices, for volumes of one shape; the
+        coordinate `affine` holds each one's as text, and `da.radi.affine` is (n, 4, 4). A Volume, or
+        `(shape, affine)`: each is resampled to that grid when it is read, as `Volume.resample` does with
+        `order`, `fill` and `antialias`. `chunks` is that of `Volume.to_xarray`, with one volume a task
+        unless it names obs_id.
 
         Raises `AlignmentError` also for axes, shapes or types that are no array together, `UnknownIdError`
         for a column that is not there, `SelectionError` for one that holds lists or bytes.

@@ -17,7 +17,7 @@ from radiobject.executor import Executor, Progress, progress_bar, run
 from radiobject.model.collection_view import CollectionView
 from radiobject.model.dataframe import to_pandas
 from radiobject.model.moments import Moments
-from radiobject.model.partners import GRID_COLUMNS, GRID_MM, PARTNER_COLUMNS, match, place
+from radiobject.model.partners import GRID_COLUMNS, PARTNER_COLUMNS, match, place, tolerance
 from radiobject.model.volume import Volume
 
 __all__ = ["blocks", "label_statistics"]
@@ -105,11 +105,11 @@ def _refuse_more_axes(name: str, rows: pa.Table) -> None:
 
 
 def _check_grids(images: pa.Table, labels: pa.Table) -> None:
-    """Raise `AlignmentError` for the first pair of which shapes, or corners by `GRID_MM` or more, differ."""
+    """Raise `AlignmentError` for the first pair of unequal shapes, or with corners too far apart."""
     shapes, places = zip(*map(place, (images, labels)), strict=True)
     apart = np.abs(places[0] - places[1]).max(axis=(1, 2), initial=0.0)
     differ = (shapes[0] != shapes[1]).any(axis=1)
-    for n in np.flatnonzero(differ | ~(apart <= GRID_MM))[:1].tolist():
+    for n in np.flatnonzero(differ | ~(apart <= tolerance(images)))[:1].tolist():
         one, other = ("x".join(map(str, shape[n])) for shape in shapes)
         raise AlignmentError(
             f"{images['obs_id'][n].as_py()!r} and its labels {labels['obs_id'][n].as_py()!r}",

@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from radiobject.errors import AlignmentError, ConfigError, UnknownIdError
 from radiobject.format.meta import row_meta
-from radiobject.geometry.corners import corners
+from radiobject.geometry.corners import corners, grid_tolerance
 
 __all__ = [
-    "GRID_COLUMNS", "GRID_MM", "PARTNER_COLUMNS", "corners_apart", "match", "place", "same_grid", "sides",
-    "split_subjects",
+    "GRID_COLUMNS", "PARTNER_COLUMNS", "corners_apart", "match", "place", "same_grid", "sides",
+    "split_subjects", "tolerance",
 ]  # fmt: skip
 
 PARTNER_COLUMNS = ("session", "run", "acquisition_time")
@@ -26,9 +26,6 @@ PARTNER_COLUMNS = ("session", "run", "acquisition_time")
 
 GRID_COLUMNS = ("dim_x", "dim_y", "dim_z", "affine", "_volume")
 """Columns of the volume table that say where voxels lie."""
-
-GRID_MM = 1e-3
-"""How far apart two affines may put a corner of the volume and still be one grid."""
 
 
 def match(
@@ -126,11 +123,11 @@ def _used(table: pa.Table, column: str) -> bool:
 
 
 def same_grid(rows: pa.Table) -> bool:
-    """Whether all volumes have one shape and put their corners in the same places, within `GRID_MM`.
+    """Whether all volumes have one shape and put their corners in the same places, within `tolerance`.
 
     Needs the `GRID_COLUMNS`; reads no voxel.
     """
-    return bool((corners_apart(rows) <= GRID_MM).all())
+    return bool((corners_apart(rows) <= tolerance(rows)).all())
 
 
 def corners_apart(rows: pa.Table) -> npt.NDArray[np.float64]:
@@ -144,6 +141,14 @@ def corners_apart(rows: pa.Table) -> npt.NDArray[np.float64]:
     apart: npt.NDArray[np.float64] = np.abs(places - places[0]).max(axis=(1, 2))
     apart[(shapes != shapes[0]).any(axis=1)] = np.inf
     return apart
+
+
+def tolerance(rows: pa.Table) -> npt.NDArray[np.float64]:
+    """How far apart corners may lie and still be of one grid, in mm, for each row with `GRID_COLUMNS`.
+
+    0.001 mm, or a hundredth of a voxel where that is less.
+    """
+    return grid_tolerance(rows["affine"].to_pylist(), sides(rows))
 
 
 def place(rows: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

@@ -100,6 +100,57 @@ def test_one_grid_is_within_a_thousandth_of_a_millimetre(unit: str, tmp_path: Pa
         assert found.CT.same_grid is same
 
 
+@pytest.fixture
+def moved(tmp_path: Path) -> RadiObject:
+    """Voxels of 0.25 um; the second image, and the masks, three of them further on."""
+    here, there = (image("micron", 0.25, at) for at in (0.0, 0.75))
+    sources = {"EM": [(here, "a"), (there, "b")], "seg": [(there, "a"), (there, "b")]}
+    return RadiObject.from_niftis(tmp_path / "study", sources, labels=["seg"], progress=False)
+
+
+def test_a_voxel_is_a_voxel_however_small(moved: RadiObject) -> None:
+    assert not moved.EM.same_grid
+    assert moved.seg.same_grid
+    with pytest.raises(AlignmentError, match=r"expected one grid, got corners 0.00075 mm apart"):
+        moved.EM.stats_by(moved.seg, progress=False)
+
+
+def test_small_voxels_of_two_grids_are_no_array(moved: RadiObject) -> None:
+    pytest.importorskip("xarray")
+    with pytest.raises(AlignmentError, match=r"1 of 2 volumes on others \(up to 0.00075 mm apart\): b_EM"):
+        moved.EM.to_xarray()
+    with pytest.raises(
+        AlignmentError, match=r"'a_EM' and 'a_seg': expected one grid for the volumes of a row"
+    ):
+        moved.to_xarray(grid="index")
+    found = moved.EM.to_xarray(grid="index")
+    np.testing.assert_array_equal(found.radi.affine[:, 0, 3], [0.0, 0.75])
+
+
+def test_small_voxels_of_two_grids_are_no_sample(moved: RadiObject) -> None:
+    pytest.importorskip("torch")
+    from radiobject import ml
+    from radiobject.ml.lazy_tensor import refuse_other_grids
+
+    with pytest.raises(AlignmentError, match=r"1 of 2 samples: a_EM and a_seg.*up to 0.00075 mm apart"):
+        ml.PatchPlan(ml.SampleSpec("EM", "seg"), moved)
+    with pytest.raises(AlignmentError, match=r"a_seg as a channel beside a_EM.*up to 0.00075 mm apart"):
+        refuse_other_grids([moved.EM.iloc[0], moved.seg.iloc[0]])
+
+
+def test_small_voxels_of_two_grids_are_no_case(moved: RadiObject, tmp_path: Path) -> None:
+    with pytest.raises(AlignmentError, match=r"'a_seg': expected the grid of 'a_EM'.*up to 0.00075 mm away"):
+        moved.export(tmp_path / "task", "msd", images=["EM"], labels="seg", progress=False)
+
+
+def test_a_report_tells_of_small_voxels_of_two_grids(moved: RadiObject) -> None:
+    found = moved.report().findings
+    off = found[found["kind"] == "grid"]
+    assert dict(zip(off["obs_id"], off["message"], strict=True)) == {
+        "a_seg": "corners 0.00075 mm apart: a_EM in EM"
+    }
+
+
 def test_samples_are_spaced_and_placed_in_millimetres(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from radiobject import ml

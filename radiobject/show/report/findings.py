@@ -43,8 +43,9 @@ KINDS: dict[str, Kind] = {
     "grid": Kind(
         "Label not on its image's grid",
         "problem",
-        "Shapes differ, or a corner lies more than 0.001 mm from its partner's. Compared with every image "
-        "collection on whose grids most volumes of the label collection lie.",
+        "Shapes differ, or a corner lies more than 0.001 mm, or a hundredth of a voxel where that is less, "
+        "from its partner's. Compared with every image collection on whose grids most volumes of the label "
+        "collection lie.",
         _WRONG,
     ),
     "duplicate": Kind(

@@ -18,7 +18,7 @@ from radiobject.format.catalog import Catalog
 from radiobject.format.commit import Commit
 from radiobject.format.meta import MM, Label, VolumeMeta, row_meta
 from radiobject.geometry.affine import Affine
-from radiobject.geometry.corners import corners
+from radiobject.geometry.corners import corners, grid_tolerance
 from radiobject.model.partners import PARTNER_COLUMNS
 from radiobject.writing.statistics import HISTOGRAM_BINS
 
@@ -74,7 +74,16 @@ class Geometry:
     @cached_property
     def corners(self) -> Floats:
         """World places (n, 8, 3) in mm of the centres of the corner voxels."""
-        return corners(self.shape, self.affine, [MM.get(unit, 1.0) for unit in self.units])
+        return corners(self.shape, self.affine, self._sides)
+
+    @cached_property
+    def tolerance(self) -> Floats:
+        """How far from them the corners of a volume on one grid may lie, (n,) in mm."""
+        return grid_tolerance(self.affine, self._sides)
+
+    @property
+    def _sides(self) -> list[float]:
+        return [MM.get(unit, 1.0) for unit in self.units]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from radiobject.model.partners import GRID_MM, PARTNER_COLUMNS
+from radiobject.model.partners import PARTNER_COLUMNS
 from radiobject.show.report.findings import Finding, told
 from radiobject.show.report.gather import StudyFacts, Volumes
 from radiobject.show.report.geometry import shape_text
@@ -134,7 +134,7 @@ def _off_grid(labels: Volumes, image: Volumes, partners: dict[int, list[int]]) -
     theirs = np.concatenate(list(partners.values()))
     apart = np.abs(one.corners[ours] - other.corners[theirs]).max(axis=(1, 2))
     resized = (one.shape[ours] != other.shape[theirs]).any(axis=1)
-    off = resized | ~(apart <= GRID_MM)
+    off = resized | ~(apart <= other.tolerance[theirs])
     fitting = set(ours[~off].tolist())
     if len(fitting) < _MAJORITY * len(partners):
         return None
