@@ -201,8 +201,12 @@ class Storage:
         self._call("write", key, local, lambda fs, path: fs.pipe_file(path, data, **self.location.pipe_args))
         measuring.add("bytes_written", len(data))
 
-    def replace(self, key: str, data: bytes) -> None:
-        """Overwrite an object so that a reader sees the old bytes or the new ones."""
+    def replace(self, key: str, data: bytes, *, whole: bool = False) -> None:
+        """Overwrite an object so that a reader sees the old bytes or the new ones.
+
+        `whole` holds after a power cut, too: the bytes are on disk before they have the name. Whether they
+        have it is then for `make_durable` to settle.
+        """
 
         def local(path: str) -> None:
             temporary = f"{path}.{secrets.token_hex(8)}.tmp"
@@ -210,6 +214,9 @@ class Storage:
             try:
                 with open(temporary, "wb") as file:
                     file.write(data)
+                    if whole:
+                        file.flush()
+                        os.fsync(file.fileno())
                 os.replace(temporary, path)
             finally:
                 if os.path.lexists(temporary):

@@ -85,8 +85,9 @@ def publish(
     if single_writer or not storage.creates_exclusively:
         if storage.size(key) is not None:
             return False
-        # nobody else writes, but others read, and the power may fail
-        storage.replace(key, data)
+        # nobody else writes, but others read, and the power may fail: a name without its bytes would hide
+        # every version before it
+        storage.replace(key, data, whole=True)
         storage.make_durable()
         return True
     failure: StorageError | None = None
@@ -126,7 +127,7 @@ def publish(
 def ensure_group(storage: Storage, folder: str) -> None:
     """Make a folder a Zarr group, unless it is one: what a version names is never written again."""
     key = f"{folder}/{ROOT}"
-    if storage.size(key) is None:
+    if not storage.size(key):  # none, or empty as a power cut left it before any version named it
         storage.replace(key, group_document())
 
 

@@ -330,7 +330,7 @@ def _bury(storage: Storage, purged: Commit, kept: set[int], traces: Traces) -> N
             old = None  # lost or damaged: its number is taken again, by something that says what happened
         record = old.message if old is not None and old.operation == PURGE else ""
         said = "" if traces.in_value(record) else record
-        storage.replace(version_key(number), tombstone(purged.study, number, old, message=said))
+        storage.replace(version_key(number), tombstone(purged.study, number, old, message=said), whole=True)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(bury, sorted({*range(1, purged.version)} - kept)))

@@ -7,19 +7,27 @@ each name alone.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from radiobject.errors import RadiObjectError
 from tests.faults.crash_states import Call, Recorder, Tree, states
-from tests.faults.ground import CHANGES, EVERY, build, state
+from tests.faults.ground import CHANGES, EVERY, build, fresh, scan, state
 
 pytestmark = pytest.mark.slow
 
 
-def recorded(name: str, folder: Path) -> tuple[Tree, list[Call], object, object]:
+def append_alone(uri: str) -> None:
+    """As somebody appends who has promised that nobody else writes."""
+    images, subject = {"T1w": [(scan(9), "z")]}, {"obs_subject_id": ["z"]}
+    fresh(uri, {}).append(images, subject, executor="serial", progress=False, single_writer=True)
+
+
+def recorded(
+    name: str, folder: Path, change: Callable[[str], None] | None = None
+) -> tuple[Tree, list[Call], object, object]:
     """The files of a study, the calls of one change to it, and what it says before and after."""
     uri = folder / "study"
     build(str(uri), {}, name)
@@ -28,7 +36,7 @@ def recorded(name: str, folder: Path) -> tuple[Tree, list[Call], object, object]
     recorder = Recorder(str(uri))
     with pytest.MonkeyPatch.context() as patch:
         recorder.attach(patch)
-        CHANGES[name][1](str(uri), {})
+        change(str(uri)) if change else CHANGES[name][1](str(uri), {})
     recorder.settle()
     return base, recorder.calls, before, state(str(uri), {})
 
@@ -64,6 +72,13 @@ def test_every_state_that_a_cut_may_leave_is_before_or_after(
             f" [{name}: {sum(1 for _ in states(base, calls, single=EVERY))} states of {len(calls)} calls]",
             end="",
         )
+    assert list(wrong(tmp_path, base, calls, synced[-1] + 1, before, after)) == []
+
+
+def test_every_state_that_a_cut_may_leave_of_a_single_writer_is_before_or_after(tmp_path: Path) -> None:
+    base, calls, before, after = recorded("append", tmp_path, append_alone)
+    assert before != after
+    synced = [n for n, c in enumerate(calls) if c.what == "syncfs"]
     assert list(wrong(tmp_path, base, calls, synced[-1] + 1, before, after)) == []
 
 
